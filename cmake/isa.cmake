@@ -1,0 +1,24 @@
+# Instruction sets: name -> compiler flags, best first for each architecture. One unit, src/isa/isa.cpp, is compiled once
+# per entry. The flags must name exactly what src/dispatch/dispatch.cpp requires of the CPU for that entry.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  set(PIQUANT_ISAS avx2 scalar)
+  set(PIQUANT_FLAGS_avx2 -mavx2 -mf16c -mpopcnt)
+  set(PIQUANT_FLAGS_scalar "")
+else()
+  set(PIQUANT_ISAS scalar)
+  set(PIQUANT_FLAGS_scalar "")
+endif()
+
+set(list "")
+foreach(isa IN LISTS PIQUANT_ISAS)
+  string(APPEND list " X(${isa})")
+  add_library(piquant_isa_${isa} OBJECT src/isa/isa.cpp)
+  string(TOUPPER ${isa} upper)
+  target_compile_definitions(piquant_isa_${isa} PRIVATE PIQUANT_ISA=${isa} PIQUANT_SIMD_${upper})
+  target_compile_options(piquant_isa_${isa} PRIVATE ${PIQUANT_FLAGS_${isa}})
+  target_link_libraries(piquant_isa_${isa} PRIVATE piquant_flags)
+  # Link-time optimization could merge code across instruction sets, and run AVX-512 on a machine without it.
+  set_target_properties(piquant_isa_${isa} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
+  list(APPEND PIQUANT_ISA_OBJECTS $<TARGET_OBJECTS:piquant_isa_${isa}>)
+endforeach()
+file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/generated/isa_list.hpp CONTENT "#define PIQUANT_ISA_LIST(X)${list}\n" @ONLY)

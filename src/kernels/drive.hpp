@@ -1,0 +1,129 @@
+// How a kernel walks over memory: the one loop driver.
+//
+// An operation handles a *block*, the elements that fill whole registers, and says so in
+//
+//   in_bits, out_bits, block      per element, and elements per block
+//   stochastic, reads_output      needs random words; adds to what is there
+//   template <Store S> void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const
+//
+// A partial block goes through the same code on zero-padded copies on the stack, so no access leaves the declared
+// bytes and no second version of the arithmetic exists. Elements before the first 64-byte line of the output are
+// peeled, then every store is aligned, and may bypass the caches.
+#pragma once
+
+#include <type_traits>
+
+#include "kernels/random_words.hpp"
+#include "kernels/table.hpp"
+
+namespace piquant {
+namespace {
+
+constexpr size_t line_bytes = 64;
+
+struct NoWords {
+    explicit NoWords(uint64_t) {}
+};
+
+template <class Op>
+class Drive {
+public:
+    static void run(const KernelArgs& a) {
+        Drive d(a);
+        const auto* in = static_cast<const unsigned char*>(a.in);
+        auto* out = static_cast<unsigned char*>(a.out);
+        size_t head = elements_before_line(out);
+        if (head > a.n) {
+            head = a.n;
+        }
+        const bool aligned = head == 0 || head % in_per_byte == 0;
+        const size_t begin = aligned ? head : 0;
+        d.span<simd::Store::cached>(in, out, a.offset, begin);
+        in += bytes_for(begin, Op::in_bits);
+        out += bytes_for(begin, Op::out_bits);
+        const bool on_line = reinterpret_cast<uintptr_t>(out) % line_bytes == 0;
+        if constexpr (!Op::reads_output) {
+            if (a.stream && on_line) {
+                d.span<simd::Store::stream>(in, out, a.offset + begin, a.n - begin);
+                simd::drain_stores();
+                return;
+            }
+        }
+        d.span<simd::Store::cached>(in, out, a.offset + begin, a.n - begin);
+    }
+
+private:
+    static constexpr size_t in_per_byte = Op::in_bits < 8 ? 8 / Op::in_bits : 1;
+    static constexpr size_t out_per_byte = Op::out_bits < 8 ? 8 / Op::out_bits : 1;
+
+    explicit Drive(const KernelArgs& a) : op_(a), words_(a.seed) {}
+
+    // Elements that lie before the first 64-byte line of the output; 0 where no element boundary meets a line.
+    static size_t elements_before_line(const unsigned char* out) {
+        const size_t bytes = (line_bytes - reinterpret_cast<uintptr_t>(out) % line_bytes) % line_bytes;
+        if constexpr (Op::out_bits < 8) {
+            return bytes * out_per_byte;
+        } else {
+            constexpr size_t size = Op::out_bits / 8;
+            return bytes % size == 0 ? bytes / size : 0;
+        }
+    }
+
+    // n elements from the first field of a byte on: whole blocks, then the rest.
+    template <simd::Store S>
+    void span(const unsigned char* in, unsigned char* out, uint64_t index, size_t n) {
+        const size_t whole = n / Op::block * Op::block;
+        if constexpr (Op::stochastic) {
+            static_assert(WordTile::capacity % Op::block == 0);
+            for (size_t i = 0; i < whole;) {
+                const size_t left = whole - i;
+                const size_t tile = left < WordTile::capacity ? left : WordTile::capacity;
+                blocks<S>(in + bytes_for(i, Op::in_bits), out + bytes_for(i, Op::out_bits),
+                          words_.fill(index + i, tile), tile);
+                i += tile;
+            }
+        } else {
+            blocks<S>(in, out, nullptr, whole);
+        }
+        if (n != whole) {
+            partial(in + bytes_for(whole, Op::in_bits), out + bytes_for(whole, Op::out_bits), index + whole, n - whole);
+        }
+    }
+
+    template <simd::Store S>
+    void blocks(const unsigned char* in, unsigned char* out, const uint16_t* words, size_t n) const {
+        const Op op = op_;  // a local whose address no store can reach: its constants stay in registers
+        for (size_t i = 0; i < n; i += Op::block) {
+            op.template block_at<S>(in, out, words);
+            in += bytes_for(Op::block, Op::in_bits);
+            out += bytes_for(Op::block, Op::out_bits);
+            if constexpr (Op::stochastic) {
+                words += Op::block;
+            }
+        }
+    }
+
+    void partial(const unsigned char* in, unsigned char* out, uint64_t index, size_t n) {
+        alignas(line_bytes) unsigned char from[bytes_for(Op::block, Op::in_bits)] = {};
+        alignas(line_bytes) unsigned char to[bytes_for(Op::block, Op::out_bits)] = {};
+        __builtin_memcpy(from, in, bytes_for(n, Op::in_bits));
+        if constexpr (Op::reads_output) {
+            __builtin_memcpy(to, out, bytes_for(n, Op::out_bits));
+        }
+        const uint16_t* words = nullptr;
+        if constexpr (Op::stochastic) {
+            words = words_.fill(index, Op::block);
+        }
+        blocks<simd::Store::cached>(from, to, words, Op::block);
+        if (const size_t fields = n % out_per_byte; fields != 0) {
+            to[n / out_per_byte] &= static_cast<unsigned char>((1u << (fields * Op::out_bits)) - 1);
+        }
+        __builtin_memcpy(out, to, bytes_for(n, Op::out_bits));
+    }
+
+    Op op_;
+    std::conditional_t<Op::stochastic, WordTile, NoWords> words_;
+};
+
+}  // namespace
+}  // namespace piquant

@@ -1,0 +1,112 @@
+// The vector twin of rounded() in core/semantics.hpp: x -> integer, at three widths. How far the codes reach decides
+// which one a kernel uses; each agrees with the scalar function on every value that can matter to such codes.
+#pragma once
+
+#include "kernels/table.hpp"
+#include "simd/vocabulary.hpp"
+
+namespace piquant {
+namespace {
+
+enum class Reach { narrow, medium, wide };  // codes of at most 8 bits, of 16, of 32
+
+constexpr Reach reach_of(int bits) {
+    return bits <= 8 ? Reach::narrow : bits == 16 ? Reach::medium : Reach::wide;
+}
+
+namespace simd {
+
+template <class F>
+using vec = decltype(load(F{}, nullptr));
+
+template <class F, Reach W, Round R>
+class Rounder;
+
+// Exact for |y| < 2^15; beyond, a number of the same sign of at least 2^15 - 2, which saturates any such code. NaN is
+// the lowest integer. Stochastic rounding is one addition in fixed point, whose carry is the rounding:
+//
+//   y * 65536      iiiiiiiiiiiiiiii.ffffffffffffffff
+//   random word    0000000000000000.uuuuuuuuuuuuuuuu
+template <class F, Round R>
+class Rounder<F, Reach::narrow, R> {
+    using T = typename F::compute;
+
+public:
+    explicit Rounder(const KernelArgs& a)
+        : inverse_(splat(static_cast<T>(a.inverse))), limit_(splat(T{limit})), two16_(splat(T{65536})) {}
+
+    i32 operator()(const void* p, [[maybe_unused]] const uint16_t* words) const {
+        const vec<F> y = load(F{}, p) * inverse_;
+        if constexpr (R == Round::nearest) {
+            return to_i32(min_or_nan(y, limit_));
+        } else {
+            return shift_right_arithmetic<16>(to_i32(min_or_nan(y * two16_, limit_)) + load_words(words));
+        }
+    }
+
+private:
+    static constexpr T limit = 2147418112;  // 2^31 - 2^16: below int32's end by one random word or zero point
+    vec<F> inverse_;
+    vec<F> limit_;
+    vec<F> two16_;
+};
+
+// Nearest: as above, exact for |y| < 2^31 - 2^16. Stochastic: exact for |y| <= 2^20, clamped there; NaN is the lowest.
+template <class F, Round R>
+class Rounder<F, Reach::medium, R> {
+    using T = typename F::compute;
+
+public:
+    explicit Rounder(const KernelArgs& a)
+        : nearest_(a),
+          inverse_(splat(static_cast<T>(a.inverse))),
+          lowest_(splat(T{-1048576})),
+          highest_(splat(T{1048576})),
+          two16_(splat(T{65536})) {}
+
+    i32 operator()(const void* p, const uint16_t* words) const {
+        if constexpr (R == Round::nearest) {
+            return nearest_(p, words);
+        } else {
+            const vec<F> y = min_number(max_number(load(F{}, p) * inverse_, lowest_), highest_);
+            const i32 nearest = to_i32(y);
+            const i32 remainder = to_i32((y - to<vec<F>>(nearest)) * two16_);
+            return nearest + shift_right_arithmetic<16>(remainder + load_words(words));
+        }
+    }
+
+private:
+    Rounder<F, Reach::narrow, Round::nearest> nearest_;
+    vec<F> inverse_;
+    vec<F> lowest_;
+    vec<F> highest_;
+    vec<F> two16_;
+};
+
+// Integral doubles, which hold any 32-bit code plus any 32-bit zero point exactly; NaN and infinities stay.
+template <class F, Round R>
+class Rounder<F, Reach::wide, R> {
+    using T = typename F::compute;
+
+public:
+    explicit Rounder(const KernelArgs& a) : inverse_(splat(static_cast<T>(a.inverse))), two16_(splat(65536.0)) {}
+
+    f64 operator()(const void* p, [[maybe_unused]] const uint16_t* words) const {
+        const f64 y = to<f64>(load(F{}, p) * inverse_);
+        const f64 nearest = round_even(y);
+        if constexpr (R == Round::nearest) {
+            return nearest;
+        } else {
+            const i32 remainder = to_i32((y - nearest) * two16_);
+            return nearest + to<f64>(shift_right_arithmetic<16>(remainder + load_words(words)));
+        }
+    }
+
+private:
+    vec<F> inverse_;
+    f64 two16_;
+};
+
+}  // namespace simd
+}  // namespace
+}  // namespace piquant

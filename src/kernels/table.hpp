@@ -1,0 +1,41 @@
+// What a kernel is given, and the table of kernels that each instruction set exports.
+#pragma once
+
+#include "core/types.hpp"
+
+namespace piquant {
+
+// One struct for every operation, so that a new mode or parameter does not touch every signature.
+struct KernelArgs {
+    const void* in;
+    void* out;
+    size_t n;             // elements
+    double scale;         // T(scale)
+    double inverse;       // T(1 / scale)
+    uint64_t zero_point;  // patterns of the code type, see code_min
+    uint64_t quant_min;
+    uint64_t quant_max;
+    uint64_t seed;
+    uint64_t offset;  // index of element 0 in the sequence of random words
+    bool stream;      // non-temporal stores for whole output lines
+};
+
+// Result of minmax over n >= 1 elements. lo and hi are meaningless when the data holds a NaN; infinities show in them.
+struct Extent {
+    double lo;
+    double hi;
+    bool has_nan;
+};
+
+using Kernel = void (*)(const KernelArgs&);
+using MinMaxKernel = Extent (*)(const void* in, size_t n);
+
+struct KernelTable {
+    const char* name;
+    Kernel quantize[float_count][code_count][2];       // [from][to][Round]
+    Kernel dequantize[code_count][float_count][2];     // [from][to][Reduce]
+    Kernel requantize[float_count][code_count][2][2];  // [float][code][Round][Reduce]
+    MinMaxKernel minmax[float_count];
+};
+
+}  // namespace piquant

@@ -1,0 +1,421 @@
+// AVX2 + F16C: 8 lanes of 32 bits.
+//
+// Most 256-bit integer instructions work in two 128-bit halves: packing a and b gives a.lo b.lo | a.hi b.hi. One
+// permutation of 64- or 32-bit pieces restores element order; packing twice before it pays for it once.
+#pragma once
+
+#include <immintrin.h>
+
+#include "core/types.hpp"
+
+namespace piquant {
+namespace {
+namespace simd {
+
+constexpr size_t lanes = 8;
+constexpr size_t width = 32;
+
+struct f32 {
+    __m256 v;
+};
+struct f64 {
+    __m256d lo, hi;
+};
+struct i32 {
+    __m256i v;
+};
+struct bytes {
+    __m256i v;
+};
+struct mask {
+    __m256 v;
+};
+
+inline mask operator|(mask a, mask b) {
+    return {_mm256_or_ps(a.v, b.v)};
+}
+inline mask no_lanes() {
+    return {_mm256_setzero_ps()};
+}
+inline bool any(mask m) {
+    return _mm256_movemask_ps(m.v) != 0;
+}
+
+// --- memory ----------------------------------------------------------------------------------------------------
+
+inline __m128i load128(const void* p) {
+    return _mm_loadu_si128(static_cast<const __m128i*>(p));
+}
+inline __m128i load64(const void* p) {
+    return _mm_loadl_epi64(static_cast<const __m128i*>(p));
+}
+inline bytes load_bytes(const void* p) {
+    return {_mm256_loadu_si256(static_cast<const __m256i*>(p))};
+}
+
+template <Store S>
+inline void put256(void* p, __m256i v) {
+    if constexpr (S == Store::stream) {
+        _mm256_stream_si256(static_cast<__m256i*>(p), v);
+    } else {
+        _mm256_storeu_si256(static_cast<__m256i*>(p), v);
+    }
+}
+template <Store S>
+inline void put(void* p, bytes b) {
+    put256<S>(p, b.v);
+}
+template <Store S>
+inline void put(void* p, i32 a) {
+    put256<S>(p, a.v);
+}
+
+inline void drain_stores() {
+    _mm_sfence();
+}
+
+inline f32 load(float32, const void* p) {
+    return {_mm256_loadu_ps(static_cast<const float*>(p))};
+}
+inline f64 load(float64, const void* p) {
+    const auto* d = static_cast<const double*>(p);
+    return {_mm256_loadu_pd(d), _mm256_loadu_pd(d + 4)};
+}
+inline f32 load(float16, const void* p) {
+    return {_mm256_cvtph_ps(load128(p))};
+}
+inline f32 load(bfloat16, const void* p) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(p)), 16))};
+}
+
+template <Store S, Values>
+inline void store2(float32, void* p, f32 a, f32 b) {
+    auto* d = static_cast<char*>(p);
+    put256<S>(d, _mm256_castps_si256(a.v));
+    put256<S>(d + width, _mm256_castps_si256(b.v));
+}
+template <Store S, Values>
+inline void store2(float64, void* p, f64 a, f64 b) {
+    auto* d = static_cast<char*>(p);
+    put256<S>(d, _mm256_castpd_si256(a.lo));
+    put256<S>(d + width, _mm256_castpd_si256(a.hi));
+    put256<S>(d + 2 * width, _mm256_castpd_si256(b.lo));
+    put256<S>(d + 3 * width, _mm256_castpd_si256(b.hi));
+}
+template <Store S, Values>
+inline void store2(float16, void* p, f32 a, f32 b) {
+    const __m128i lo = _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m128i hi = _mm256_cvtps_ph(b.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    put256<S>(p, _mm256_set_m128i(hi, lo));
+}
+
+// Upper half of each float, rounded half to even: add 0x7fff plus the lowest kept bit, which carries into the kept
+// half exactly where rounding goes up. Infinity survives that; a NaN may not, and is quieted instead.
+template <Values V>
+inline __m256i bfloat16_in_dwords(f32 x) {
+    const __m256i bits = _mm256_castps_si256(x.v);
+    const __m256i upper = _mm256_srli_epi32(bits, 16);
+    const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+    const __m256i bias = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+    const __m256i up = _mm256_srli_epi32(_mm256_add_epi32(bits, bias), 16);
+    if constexpr (V == Values::numbers) {
+        return up;
+    } else {
+        const __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+        const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q));
+        return _mm256_blendv_epi8(up, quiet, nan);
+    }
+}
+template <Store S, Values V>
+inline void store2(bfloat16, void* p, f32 a, f32 b) {
+    const __m256i packed = _mm256_packus_epi32(bfloat16_in_dwords<V>(a), bfloat16_in_dwords<V>(b));
+    put256<S>(p, _mm256_permute4x64_epi64(packed, 0xd8));
+}
+
+inline i32 load_words(const uint16_t* p) {
+    return {_mm256_cvtepu16_epi32(load128(p))};
+}
+
+inline void load_codes4(uint8, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 4; ++k) {
+        c[k].v = _mm256_cvtepu8_epi32(load64(p + 8 * k));
+    }
+}
+inline void load_codes4(int8, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 4; ++k) {
+        c[k].v = _mm256_cvtepi8_epi32(load64(p + 8 * k));
+    }
+}
+inline void load_codes4(uint16, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 4; ++k) {
+        c[k].v = _mm256_cvtepu16_epi32(load128(p + 16 * k));
+    }
+}
+inline void load_codes4(int16, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 4; ++k) {
+        c[k].v = _mm256_cvtepi16_epi32(load128(p + 16 * k));
+    }
+}
+// Eight nibbles fill a 32-bit word: broadcast it, and lane l shifts by 4 l. Signed fields go to the top of the lane
+// and come back with an arithmetic shift.
+inline void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
+    const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    for (size_t k = 0; k < 4; ++k) {
+        int32_t word;
+        __builtin_memcpy(&word, p + 4 * k, sizeof word);
+        c[k].v = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(word), shifts), _mm256_set1_epi32(15));
+    }
+}
+inline void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
+    const __m256i shifts = _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0);
+    for (size_t k = 0; k < 4; ++k) {
+        int32_t word;
+        __builtin_memcpy(&word, p + 4 * k, sizeof word);
+        c[k].v = _mm256_srai_epi32(_mm256_sllv_epi32(_mm256_set1_epi32(word), shifts), 28);
+    }
+}
+// Sixteen crumbs fill a 32-bit word: two vectors out of each.
+inline void load_codes4(uint2, const unsigned char* p, i32 (&c)[4]) {
+    const __m256i shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+    for (size_t k = 0; k < 2; ++k) {
+        int32_t word;
+        __builtin_memcpy(&word, p + 4 * k, sizeof word);
+        const __m256i low = _mm256_srlv_epi32(_mm256_set1_epi32(word), shifts);
+        c[2 * k].v = _mm256_and_si256(low, _mm256_set1_epi32(3));
+        c[2 * k + 1].v = _mm256_and_si256(_mm256_srli_epi32(low, 16), _mm256_set1_epi32(3));
+    }
+}
+inline void load_codes4(int2, const unsigned char* p, i32 (&c)[4]) {
+    const __m256i shifts = _mm256_setr_epi32(14, 12, 10, 8, 6, 4, 2, 0);
+    for (size_t k = 0; k < 2; ++k) {
+        int32_t word;
+        __builtin_memcpy(&word, p + 4 * k, sizeof word);
+        const __m256i high = _mm256_sllv_epi32(_mm256_set1_epi32(word), shifts);
+        c[2 * k].v = _mm256_srai_epi32(_mm256_slli_epi32(high, 16), 30);
+        c[2 * k + 1].v = _mm256_srai_epi32(high, 30);
+    }
+}
+inline i32 load_codes(const unsigned char* p) {
+    return {load_bytes(p).v};
+}
+
+// --- float -----------------------------------------------------------------------------------------------------
+
+inline f32 splat(float x) {
+    return {_mm256_set1_ps(x)};
+}
+inline f64 splat(double x) {
+    return {_mm256_set1_pd(x), _mm256_set1_pd(x)};
+}
+inline f32 operator+(f32 a, f32 b) {
+    return {_mm256_add_ps(a.v, b.v)};
+}
+inline f32 operator-(f32 a, f32 b) {
+    return {_mm256_sub_ps(a.v, b.v)};
+}
+inline f32 operator*(f32 a, f32 b) {
+    return {_mm256_mul_ps(a.v, b.v)};
+}
+inline f64 operator+(f64 a, f64 b) {
+    return {_mm256_add_pd(a.lo, b.lo), _mm256_add_pd(a.hi, b.hi)};
+}
+inline f64 operator-(f64 a, f64 b) {
+    return {_mm256_sub_pd(a.lo, b.lo), _mm256_sub_pd(a.hi, b.hi)};
+}
+inline f64 operator*(f64 a, f64 b) {
+    return {_mm256_mul_pd(a.lo, b.lo), _mm256_mul_pd(a.hi, b.hi)};
+}
+
+// minps and maxps return their second operand when either is NaN.
+inline f32 max_number(f32 x, f32 bound) {
+    return {_mm256_max_ps(x.v, bound.v)};
+}
+inline f64 max_number(f64 x, f64 bound) {
+    return {_mm256_max_pd(x.lo, bound.lo), _mm256_max_pd(x.hi, bound.hi)};
+}
+inline f32 min_number(f32 x, f32 bound) {
+    return {_mm256_min_ps(x.v, bound.v)};
+}
+inline f64 min_number(f64 x, f64 bound) {
+    return {_mm256_min_pd(x.lo, bound.lo), _mm256_min_pd(x.hi, bound.hi)};
+}
+inline f32 min_or_nan(f32 x, f32 bound) {
+    return min_number(bound, x);
+}
+inline f64 min_or_nan(f64 x, f64 bound) {
+    return min_number(bound, x);
+}
+inline f32 lower(f32 a, f32 b) {
+    return min_number(a, b);
+}
+inline f64 lower(f64 a, f64 b) {
+    return min_number(a, b);
+}
+inline f32 upper(f32 a, f32 b) {
+    return max_number(a, b);
+}
+inline f64 upper(f64 a, f64 b) {
+    return max_number(a, b);
+}
+inline mask nan_in(f32 a, f32 b) {
+    return {_mm256_cmp_ps(a.v, b.v, _CMP_UNORD_Q)};
+}
+inline mask nan_in(f64 a, f64 b) {
+    const __m256d n = _mm256_or_pd(_mm256_cmp_pd(a.lo, a.hi, _CMP_UNORD_Q), _mm256_cmp_pd(b.lo, b.hi, _CMP_UNORD_Q));
+    return {_mm256_castpd_ps(n)};
+}
+inline f64 round_even(f64 x) {
+    constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    return {_mm256_round_pd(x.lo, mode), _mm256_round_pd(x.hi, mode)};
+}
+inline f32 accumulate(f32 before, f32 v) {
+    return before + v;
+}
+inline f64 accumulate(f64 before, f64 v) {
+    return before + v;
+}
+
+// --- convert ---------------------------------------------------------------------------------------------------
+
+inline i32 to_i32(f32 x) {
+    return {_mm256_cvtps_epi32(x.v)};
+}
+inline i32 to_i32(f64 x) {
+    return {_mm256_set_m128i(_mm256_cvtpd_epi32(x.hi), _mm256_cvtpd_epi32(x.lo))};
+}
+
+template <class V>
+inline V to(i32 a);
+template <>
+inline f32 to<f32>(i32 a) {
+    return {_mm256_cvtepi32_ps(a.v)};
+}
+template <>
+inline f64 to<f64>(i32 a) {
+    return {_mm256_cvtepi32_pd(_mm256_castsi256_si128(a.v)), _mm256_cvtepi32_pd(_mm256_extracti128_si256(a.v, 1))};
+}
+template <class V>
+inline V to(f32 a);
+template <>
+inline f64 to<f64>(f32 a) {
+    return {_mm256_cvtps_pd(_mm256_castps256_ps128(a.v)), _mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1))};
+}
+template <class V>
+inline V to(f64 a);
+template <>
+inline f64 to<f64>(f64 a) {
+    return a;
+}
+template <>
+inline f32 to<f32>(f64 a) {
+    return {_mm256_set_m128(_mm256_cvtpd_ps(a.hi), _mm256_cvtpd_ps(a.lo))};
+}
+
+// --- integer ---------------------------------------------------------------------------------------------------
+
+inline i32 splat_i32(int32_t x) {
+    return {_mm256_set1_epi32(x)};
+}
+inline i32 iota() {
+    return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)};
+}
+inline i32 operator+(i32 a, i32 b) {
+    return {_mm256_add_epi32(a.v, b.v)};
+}
+inline i32 operator-(i32 a, i32 b) {
+    return {_mm256_sub_epi32(a.v, b.v)};
+}
+inline i32 operator^(i32 a, i32 b) {
+    return {_mm256_xor_si256(a.v, b.v)};
+}
+inline i32 mul_low(i32 a, i32 b) {
+    return {_mm256_mullo_epi32(a.v, b.v)};
+}
+inline i32 min(i32 a, i32 b) {
+    return {_mm256_min_epi32(a.v, b.v)};
+}
+inline i32 max(i32 a, i32 b) {
+    return {_mm256_max_epi32(a.v, b.v)};
+}
+template <int K>
+inline i32 shift_right_logical(i32 a) {
+    return {_mm256_srli_epi32(a.v, K)};
+}
+template <int K>
+inline i32 shift_right_arithmetic(i32 a) {
+    return {_mm256_srai_epi32(a.v, K)};
+}
+
+// --- narrow ----------------------------------------------------------------------------------------------------
+
+inline bytes splat_u8(unsigned x) {
+    return {_mm256_set1_epi8(static_cast<char>(x))};
+}
+inline bytes splat_u16(unsigned x) {
+    return {_mm256_set1_epi16(static_cast<short>(x))};
+}
+inline bytes splat_pattern(uint32_t x) {
+    return {_mm256_set1_epi32(static_cast<int>(x))};
+}
+inline bytes operator^(bytes a, bytes b) {
+    return {_mm256_xor_si256(a.v, b.v)};
+}
+inline bytes min_u8(bytes a, bytes b) {
+    return {_mm256_min_epu8(a.v, b.v)};
+}
+inline bytes max_u8(bytes a, bytes b) {
+    return {_mm256_max_epu8(a.v, b.v)};
+}
+inline bytes min_u16(bytes a, bytes b) {
+    return {_mm256_min_epu16(a.v, b.v)};
+}
+inline bytes max_u16(bytes a, bytes b) {
+    return {_mm256_max_epu16(a.v, b.v)};
+}
+
+inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
+    const __m256i ab = _mm256_adds_epi16(_mm256_packs_epi32(a.v, b.v), zero.v);
+    const __m256i cd = _mm256_adds_epi16(_mm256_packs_epi32(c.v, d.v), zero.v);
+    // Four-byte pieces of the packed register: a0 b0 c0 d0 | a1 b1 c1 d1 -> a0 a1 b0 b1 c0 c1 d0 d1.
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    return {_mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), order)};
+}
+inline bytes narrow2(i32 a, i32 b) {
+    return {_mm256_permute4x64_epi64(_mm256_packus_epi32(a.v, b.v), 0xd8)};
+}
+
+// maddubs by (1, 16): each pair of bytes becomes even + 16 * odd, in 16 bits.
+inline bytes pack_nibbles(bytes a, bytes b) {
+    const __m256i weights = _mm256_set1_epi16(0x1001);
+    const __m256i x = _mm256_maddubs_epi16(a.v, weights);
+    const __m256i y = _mm256_maddubs_epi16(b.v, weights);
+    return {_mm256_permute4x64_epi64(_mm256_packus_epi16(x, y), 0xd8)};
+}
+// maddubs by (1, 4), then madd by (1, 16): each four bytes become one, in 32 bits.
+inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
+    const __m256i pairs = _mm256_set1_epi16(0x0401);
+    const __m256i quads = _mm256_set1_epi32(0x00100001);
+    const i32 w = {_mm256_madd_epi16(_mm256_maddubs_epi16(a.v, pairs), quads)};
+    const i32 x = {_mm256_madd_epi16(_mm256_maddubs_epi16(b.v, pairs), quads)};
+    const i32 y = {_mm256_madd_epi16(_mm256_maddubs_epi16(c.v, pairs), quads)};
+    const i32 z = {_mm256_madd_epi16(_mm256_maddubs_epi16(d.v, pairs), quads)};
+    return narrow4(w, x, y, z, bytes{_mm256_setzero_si256()});
+}
+
+// --- 16-bit float patterns by integer order ----------------------------------------------------------------------
+
+// Sign and magnitude become two's complement: negative patterns have their magnitude bits flipped.
+inline bytes ordered16(bytes a) {
+    const __m256i negative = _mm256_srai_epi16(a.v, 15);
+    return {_mm256_xor_si256(a.v, _mm256_srli_epi16(negative, 1))};
+}
+inline bytes min_i16(bytes a, bytes b) {
+    return {_mm256_min_epi16(a.v, b.v)};
+}
+inline bytes max_i16(bytes a, bytes b) {
+    return {_mm256_max_epi16(a.v, b.v)};
+}
+
+}  // namespace simd
+}  // namespace
+}  // namespace piquant

@@ -1,0 +1,55 @@
+// The vector vocabulary: the words that kernels are written in, and the instruction set they are compiled for.
+//
+// An instruction set defines, in one header, over vectors of `lanes` 32-bit lanes (one register of `width` bytes):
+//
+//   types      f32    `lanes` floats              f64    `lanes` doubles (two registers)
+//              i32    `lanes` 32-bit integers     bytes  one register of packed 8- or 16-bit codes
+//              mask   a set of lanes, | joins two
+//
+//   memory     load(F, p)                  `lanes` elements of float type F, widened to the compute type
+//              store2<S, V>(F, p, a, b)    2 * lanes elements, rounded to F
+//              load_codes4(Q, p, c)        4 * lanes codes of at most 16 bits, extended to four i32
+//              load_codes(p)               `lanes` 32-bit codes
+//              load_words(p)               `lanes` 16-bit random words, zero-extended
+//              load_bytes(p)  put<S>(p, bytes|i32)  drain_stores(): orders streaming stores before later ones
+//   float      splat, + - *, max_number(x, bound), min_number(x, bound): NaN in x gives the bound;
+//              min_or_nan(x, bound): NaN in x stays; round_even(f64), accumulate(before, v)
+//   min/max    lower(a, b), upper(a, b): plain minimum and maximum, NaN unspecified; nan_in(a, b)
+//   convert    to_i32(f)                   half to even; below -2^31 or NaN: -2^31; above 2^31 - 1: unspecified
+//              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
+//   integer    splat_i32, + -, ^, mul_low, min, max, shift_right_logical<k>, shift_right_arithmetic<k>
+//   narrow     narrow4(a, b, c, d, zero)   saturate to int16, add int16 `zero` with saturation, saturate to uint8
+//              narrow2(a, b)               saturate to uint16
+//              pack_nibbles(a, b)          2 registers of codes 0..15 -> 1    pack_crumbs(a, b, c, d)    codes 0..3
+//              splat_u8, splat_u16, splat_pattern, min_u8, max_u8, min_u16, max_u16, bytes ^ bytes
+//   order      ordered16(bytes)            16-bit float patterns as int16 of the same order; min_i16, max_i16
+//
+// All results are in element order. Pointers need no alignment, except that Store::stream wants whole 64-byte lines
+// written back to back from an aligned address. The scalar instruction set has no vectors and no header here: its
+// kernels are the element loops of kernels/elementwise.hpp, the model that the others are compared with.
+#pragma once
+
+#include "core/types.hpp"
+
+namespace piquant {
+namespace {
+namespace simd {
+
+enum class Store { cached, stream };  // stream: non-temporal, bypassing the caches
+enum class Values { numbers, any };   // numbers: no NaN among the values
+
+}  // namespace simd
+}  // namespace
+}  // namespace piquant
+
+#if defined(PIQUANT_SIMD_AVX512)
+#include "simd/avx512.hpp"
+#elif defined(PIQUANT_SIMD_AVX2)
+#include "simd/avx2.hpp"
+#elif defined(PIQUANT_SIMD_SSE42)
+#include "simd/sse42.hpp"
+#elif defined(PIQUANT_SIMD_NEON)
+#include "simd/neon.hpp"
+#else
+#error "no vector vocabulary for this instruction set"
+#endif
