@@ -1,0 +1,38 @@
+#include "runtime/memory.hpp"
+
+#include <stdint.h>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+namespace piquant {
+
+size_t last_level_cache_bytes() {
+    constexpr size_t common = size_t{32} << 20;
+#if defined(__linux__) && defined(_SC_LEVEL3_CACHE_SIZE)
+    const long l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    return l3 > 0 ? static_cast<size_t>(l3) : common;
+#else
+    return common;
+#endif
+}
+
+void prepare_output([[maybe_unused]] void* memory, [[maybe_unused]] size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    // A huge page is 2 MiB; below a few of them the system call costs more than the page faults it saves.
+    constexpr size_t worthwhile = size_t{4} << 20;
+    if (memory == nullptr || bytes < worthwhile) {
+        return;
+    }
+    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
+    const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / page * page;
+    if (begin < end) {
+        (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice: a refusal is harmless
+    }
+#endif
+}
+
+}  // namespace piquant

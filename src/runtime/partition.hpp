@@ -1,0 +1,50 @@
+// Cuts an array into chunks for the pool.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <algorithm>
+
+#include "core/types.hpp"
+
+namespace piquant {
+
+// Chunk c covers elements begin(c) .. begin(c + 1) - 1.
+struct Partition {
+    size_t n;
+    size_t head;  // elements before the first line boundary; they belong to chunk 0
+    size_t step;  // elements per chunk
+    size_t chunks;
+
+    size_t begin(size_t chunk) const { return chunk == 0 ? 0 : chunk == chunks ? n : head + chunk * step; }
+};
+
+// Chunks start on 64-byte lines of the output, so that no two threads write to one line and whole lines can be
+// streamed, and on byte boundaries of the input. Where the output's alignment allows no such place, chunks still start
+// on bytes of both.
+inline Partition partition_lines(const void* out, size_t n, int in_bits, int out_bits, size_t threads) {
+    constexpr size_t line = 64;
+    // Several chunks per thread even out stragglers; below 64 KiB their start-up shows, above 1 MiB the wait for the
+    // last one does.
+    constexpr size_t least_traffic = size_t{64} << 10;
+    constexpr size_t most_traffic = size_t{1} << 20;
+    // A multiple of 4096 elements is whole lines of every type, and whole tiles of random words.
+    constexpr size_t granule = 4096;
+
+    const size_t traffic = bytes_for(n, in_bits) + bytes_for(n, out_bits);
+    const size_t wanted = std::clamp(traffic / (threads * 8), least_traffic, most_traffic);
+    const size_t bits = static_cast<size_t>(in_bits + out_bits);
+    const size_t step = std::max(granule, wanted * 8 / bits / granule * granule);
+
+    const size_t bytes_to_line = (line - reinterpret_cast<uintptr_t>(out) % line) % line;
+    size_t head = bytes_to_line * 8 / static_cast<size_t>(out_bits);
+    const size_t in_per_byte = in_bits < 8 ? 8 / static_cast<size_t>(in_bits) : 1;
+    if (bytes_to_line * 8 % static_cast<size_t>(out_bits) != 0 || head % in_per_byte != 0) {
+        head = 0;
+    }
+    const size_t chunks = n <= head + step ? 1 : (n - head + step - 1) / step;
+    return {n, head, step, chunks};
+}
+
+}  // namespace piquant

@@ -1,0 +1,227 @@
+#include "runtime/thread_pool.hpp"
+
+#include <chrono>
+#include <mutex>
+#include <new>
+#include <system_error>
+#include <vector>
+
+#include "runtime/cpu_count.hpp"
+#include "runtime/pause.hpp"
+
+#if !defined(_WIN32)
+#include <pthread.h>
+#include <signal.h>
+#endif
+
+namespace piquant {
+
+// Every live pool, so that a forked child can drop the workers that it did not inherit. The handlers hold the lock
+// across fork(), so the child sees the list whole.
+struct ForkRegistry {
+    std::mutex lock;
+    ThreadPool* first = nullptr;
+
+    static ForkRegistry& get() {
+        static auto* registry = new ForkRegistry;  // never destroyed: pools may outlive static destructors
+        return *registry;
+    }
+
+    ForkRegistry() {
+#if !defined(_WIN32)
+        (void)pthread_atfork([] { get().lock.lock(); }, [] { get().lock.unlock(); },
+                             [] {
+                                 for (ThreadPool* p = get().first; p != nullptr; p = p->next_) {
+                                     p->abandon_after_fork();
+                                 }
+                                 get().lock.unlock();
+                             });
+#endif
+    }
+
+    void add(ThreadPool* p) {
+        const std::lock_guard guard(lock);
+        p->next_ = first;
+        p->link_ = &first;
+        if (first != nullptr) {
+            first->link_ = &p->next_;
+        }
+        first = p;
+    }
+    void remove(ThreadPool* p) {
+        const std::lock_guard guard(lock);
+        *p->link_ = p->next_;
+        if (p->next_ != nullptr) {
+            p->next_->link_ = p->link_;
+        }
+    }
+};
+
+struct ThreadPool::Workers {
+    std::vector<std::thread> threads;
+};
+
+namespace {
+
+// Longer than the gap between calls of a busy loop, shorter than anyone notices.
+constexpr auto spin_time = std::chrono::microseconds(40);
+
+// Waits for `word` to change from `seen`.
+uint32_t await_change(std::atomic<uint32_t>& word, uint32_t seen, bool may_spin) {
+    if (may_spin) {
+        const auto deadline = std::chrono::steady_clock::now() + spin_time;
+        do {
+            for (int i = 0; i < 32; ++i) {
+                const uint32_t now = word.load(std::memory_order_acquire);
+                if (now != seen) {
+                    return now;
+                }
+                pause();
+            }
+        } while (std::chrono::steady_clock::now() < deadline);
+    }
+    word.wait(seen, std::memory_order_acquire);
+    return word.load(std::memory_order_acquire);
+}
+
+// Signals are the application's: workers block them all, so that handlers run on its threads.
+class SignalsBlocked {
+public:
+#if defined(_WIN32)
+    SignalsBlocked() = default;
+#else
+    SignalsBlocked() {
+        sigset_t all;
+        sigfillset(&all);
+        blocked_ = pthread_sigmask(SIG_SETMASK, &all, &before_) == 0;
+    }
+    ~SignalsBlocked() {
+        if (blocked_) {
+            pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+        }
+    }
+    SignalsBlocked(const SignalsBlocked&) = delete;
+    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+private:
+    sigset_t before_;
+    bool blocked_;
+#endif
+};
+
+}  // namespace
+
+ThreadPool::ThreadPool() {
+    ForkRegistry::get().add(this);
+}
+
+ThreadPool::~ThreadPool() {
+    ForkRegistry::get().remove(this);
+    stop_workers();
+}
+
+void ThreadPool::abandon_after_fork() {
+    workers_ = nullptr;
+    wanted_ = 1;
+    gate_.store(0);
+    stop_.store(false);
+    taken_.store(0);
+}
+
+void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads) {
+    const bool alone = threads < 2 || chunks < 2 || taken_.exchange(1, std::memory_order_acquire) != 0;
+    if (!alone && threads != wanted_) {
+        stop_workers();
+        start_workers(threads);
+    }
+    if (alone || participants_ < 2) {
+        for (size_t c = 0; c < chunks; ++c) {
+            function(job, c, 0);
+        }
+        if (!alone) {
+            taken_.store(0, std::memory_order_release);
+        }
+        return;
+    }
+    run_ = function;
+    job_ = job;
+    region_count_ = chunks < participants_ ? chunks : participants_;
+    for (size_t i = 0; i < region_count_; ++i) {
+        regions_[i].next.store(chunks * i / region_count_, std::memory_order_relaxed);
+        regions_[i].end = chunks * (i + 1) / region_count_;
+    }
+    gate_.fetch_or(1, std::memory_order_release);
+    ticket_.fetch_add(1, std::memory_order_seq_cst);
+    ticket_.notify_all();
+    participate(0);
+    gate_.fetch_and(~uint64_t{1}, std::memory_order_acq_rel);
+    for (int spins = 0; gate_.load(std::memory_order_acquire) != 0; ++spins) {
+        // A worker that lost its CPU inside a chunk may need this one.
+        spins < 4096 ? pause() : std::this_thread::yield();
+    }
+    taken_.store(0, std::memory_order_release);
+}
+
+void ThreadPool::participate(size_t participant) {
+    for (size_t k = 0; k < region_count_; ++k) {
+        Region& region = regions_[(participant + k) % region_count_];
+        while (region.next.load(std::memory_order_relaxed) < region.end) {
+            const size_t chunk = region.next.fetch_add(1, std::memory_order_relaxed);
+            if (chunk >= region.end) {
+                break;
+            }
+            run_(job_, chunk, participant);
+        }
+    }
+}
+
+void ThreadPool::work(size_t participant, uint32_t ticket) {
+    for (;;) {
+        ticket = await_change(ticket_, ticket, may_spin_);
+        if (stop_.load(std::memory_order_acquire)) {
+            return;
+        }
+        if ((gate_.fetch_add(2, std::memory_order_acq_rel) & 1) != 0) {
+            participate(participant);
+        }
+        gate_.fetch_sub(2, std::memory_order_release);
+    }
+}
+
+void ThreadPool::start_workers(size_t threads) {
+    wanted_ = threads;
+    participants_ = 1;
+    may_spin_ = threads <= usable_cpus();
+    try {
+        regions_ = std::make_unique<Region[]>(threads);
+        auto workers = std::make_unique<Workers>();
+        workers->threads.reserve(threads - 1);
+        workers_ = workers.release();
+        const SignalsBlocked blocked;
+        const uint32_t ticket = ticket_.load(std::memory_order_relaxed);
+        for (size_t i = 1; i < threads; ++i) {
+            workers_->threads.emplace_back(&ThreadPool::work, this, i, ticket);
+            participants_ = i + 1;
+        }
+    } catch (const std::bad_alloc&) {
+    } catch (const std::system_error&) {
+        // Fewer workers, or none: participants_ counts those that exist.
+    }
+}
+
+void ThreadPool::stop_workers() {
+    if (workers_ != nullptr) {
+        stop_.store(true, std::memory_order_release);
+        ticket_.fetch_add(1, std::memory_order_seq_cst);
+        ticket_.notify_all();
+        for (std::thread& t : workers_->threads) {
+            t.join();
+        }
+        delete workers_;
+        workers_ = nullptr;
+        stop_.store(false, std::memory_order_relaxed);
+    }
+    wanted_ = 1;
+}
+
+}  // namespace piquant

@@ -1,0 +1,73 @@
+// A small pool for short data-parallel jobs.
+//
+// A job is a number of chunks. Every participant, the caller included, owns a contiguous region of them, works it off
+// front to back, then helps the others. Claiming a chunk is one atomic increment; nothing else is shared. The caller
+// never waits for a worker that has not begun: what nobody has claimed it does itself, and then waits only for chunks
+// in progress. So a parked, throttled or missing worker costs nothing but its help.
+//
+// Workers spin for some tens of microseconds after a job, for the next one, then sleep in the kernel.
+//
+// One job at a time: a caller that finds the pool taken runs its job alone rather than wait.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <thread>
+
+namespace piquant {
+
+class ThreadPool {
+public:
+    // Called once per chunk, on any thread; participant < max(1, thread count).
+    using Run = void (*)(void* job, size_t chunk, size_t participant);
+
+    ThreadPool();
+    ~ThreadPool();
+    ThreadPool(const ThreadPool&) = delete;
+    ThreadPool& operator=(const ThreadPool&) = delete;
+
+    // Runs all chunks and returns when all are done. Uses up to `threads` threads, caller included; they start here,
+    // the first time. Fewer, if the system grants fewer.
+    void run(Run function, void* job, size_t chunks, size_t threads);
+
+private:
+    friend struct ForkRegistry;
+    void abandon_after_fork();
+    void start_workers(size_t threads);
+    void stop_workers();
+    void work(size_t participant, uint32_t ticket);
+    void participate(size_t participant);
+
+    // Pools of one process, for fork.
+    ThreadPool* next_ = nullptr;
+    ThreadPool** link_ = nullptr;
+
+    // 1 while a caller owns the pool.
+    std::atomic<uint32_t> taken_{0};
+    size_t wanted_ = 1;  // threads the workers were started for; guarded by taken_
+
+    struct Workers;
+    Workers* workers_ = nullptr;  // guarded by taken_; leaked in a forked child, where the threads do not exist
+
+    struct alignas(64) Region {
+        std::atomic<size_t> next{0};
+        size_t end = 0;
+    };
+
+    // Bit 0: a job is open. The rest, times two: workers inside. A worker that finds it open may read the job until it
+    // leaves; the owner closes it and waits for the count to fall to zero before the job goes out of scope.
+    alignas(64) std::atomic<uint64_t> gate_{0};
+    alignas(64) std::atomic<uint32_t> ticket_{0};  // changes with every job, and wakes sleepers
+    std::atomic<bool> stop_{false};
+    bool may_spin_ = false;
+
+    Run run_ = nullptr;
+    void* job_ = nullptr;
+    size_t participants_ = 1;  // threads that exist, caller included
+    size_t region_count_ = 0;
+    std::unique_ptr<Region[]> regions_;
+};
+
+}  // namespace piquant

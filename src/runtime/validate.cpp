@@ -1,0 +1,135 @@
+#include "runtime/validate.hpp"
+
+#include <float.h>
+
+#include "core/parameters.hpp"
+
+namespace piquant {
+namespace {
+
+bool within(uint64_t code, const DTypeInfo& type) {
+    return !code_less(code, code_min(type.bits, type.is_signed), type.is_signed) &&
+           !code_less(code_max(type.bits, type.is_signed), code, type.is_signed);
+}
+
+// int64_t as given by the caller -> pattern. Small unsigned types reject negative values through the signed compare;
+// uint64 takes every pattern.
+bool read_code(int64_t given, const DTypeInfo& type, uint64_t& code) {
+    code = static_cast<uint64_t>(given);
+    return type.bits == 64 || (given >= 0 || type.is_signed ? within(code, type) : false);
+}
+
+}  // namespace
+
+bool is_float_dtype(int dtype) {
+    return dtype >= 0 && dtype < float_count;
+}
+
+bool is_code_dtype(int dtype) {
+    return dtype >= float_count && dtype < dtype_count;
+}
+
+piquant_status_t read_options(const piquant_options_t* options, DType code, CallOptions& result) {
+    const DTypeInfo& type = info(code);
+    result = {
+        Round::nearest, Reduce::set, code_min(type.bits, type.is_signed), code_max(type.bits, type.is_signed), 0, 0,
+        false};
+    if (options == nullptr) {
+        return PIQUANT_OK;
+    }
+    if (options->struct_size != sizeof(piquant_options_t)) {
+        return PIQUANT_ERROR_OPTIONS;
+    }
+    const int round = static_cast<int>(options->round_mode);
+    const int reduce = static_cast<int>(options->reduce_op);
+    if (round != PIQUANT_NEAREST && round != PIQUANT_STOCHASTIC) {
+        return PIQUANT_ERROR_ROUND_MODE;
+    }
+    if (reduce != PIQUANT_SET && reduce != PIQUANT_ADD) {
+        return PIQUANT_ERROR_REDUCE_OP;
+    }
+    if (options->has_quant_range != 0 && (!read_code(options->quant_min, type, result.quant_min) ||
+                                          !read_code(options->quant_max, type, result.quant_max) ||
+                                          !code_less(result.quant_min, result.quant_max, type.is_signed))) {
+        return PIQUANT_ERROR_QUANT_RANGE;
+    }
+    result.round = static_cast<Round>(round);
+    result.reduce = static_cast<Reduce>(reduce);
+    result.seed = options->seed;
+    result.offset = options->offset;
+    result.symmetric = options->symmetric != 0;
+    return PIQUANT_OK;
+}
+
+piquant_status_t check_array(const void* p, DType dtype, size_t n) {
+    if (p == nullptr) {
+        return PIQUANT_ERROR_NULL;
+    }
+    const size_t room = UINTPTR_MAX - reinterpret_cast<uintptr_t>(p);
+    return n > SIZE_MAX / 8 || bytes_for(n, info(dtype).bits) > room ? PIQUANT_ERROR_LENGTH : PIQUANT_OK;
+}
+
+piquant_status_t check_arrays(const void* in, DType in_dtype, const void* out, DType out_dtype, size_t n) {
+    if (n == 0) {
+        return PIQUANT_OK;
+    }
+    piquant_status_t status = check_array(in, in_dtype, n);
+    status = status != PIQUANT_OK ? status : check_array(out, out_dtype, n);
+    if (status != PIQUANT_OK) {
+        return status;
+    }
+    const auto a = reinterpret_cast<uintptr_t>(in);
+    const auto b = reinterpret_cast<uintptr_t>(out);
+    const bool overlap = a < b + bytes_for(n, info(out_dtype).bits) && b < a + bytes_for(n, info(in_dtype).bits);
+    return overlap ? PIQUANT_ERROR_OVERLAP : PIQUANT_OK;
+}
+
+piquant_status_t read_scale(double scale, int64_t zero_point, DType real, DType code, KernelArgs& args) {
+    if (!(scale > 0) || !(scale <= DBL_MAX)) {
+        return PIQUANT_ERROR_SCALE;
+    }
+    const double inverse = 1.0 / scale;
+    if (real == DType::float64) {
+        args.scale = scale;
+        args.inverse = inverse;
+        if (scale < DBL_MIN || !(inverse <= DBL_MAX)) {
+            return PIQUANT_ERROR_SCALE;
+        }
+    } else {
+        const float narrow_scale = static_cast<float>(scale);
+        const float narrow_inverse = static_cast<float>(inverse);
+        if (narrow_scale < FLT_MIN || !(narrow_scale <= FLT_MAX) || !(narrow_inverse <= FLT_MAX)) {
+            return PIQUANT_ERROR_SCALE;
+        }
+        args.scale = static_cast<double>(narrow_scale);
+        args.inverse = static_cast<double>(narrow_inverse);
+    }
+    return read_code(zero_point, info(code), args.zero_point) ? PIQUANT_OK : PIQUANT_ERROR_ZERO_POINT;
+}
+
+piquant_status_t parameters_from(const Extent& extent, DType real, DType code, const CallOptions& options,
+                                 double& scale, int64_t& zero_point) {
+    if (extent.has_nan || !(extent.lo >= -DBL_MAX) || !(extent.hi <= DBL_MAX)) {
+        return PIQUANT_ERROR_NOT_FINITE;
+    }
+    const DTypeInfo& type = info(code);
+    const bool wide = real == DType::float64;
+    const QuantParams p = options.symmetric ? symmetric_params(extent.lo, extent.hi, wide, type.bits, type.is_signed)
+                                            : affine_params(extent.lo, extent.hi, wide, options.quant_min,
+                                                            options.quant_max, type.is_signed);
+    if (options.symmetric) {
+        const uint64_t reach = (uint64_t{1} << (type.bits - 1)) - 1;
+        if (code_less(p.zero_point - reach, options.quant_min, type.is_signed) ||
+            code_less(options.quant_max, p.zero_point + reach, type.is_signed)) {
+            return PIQUANT_ERROR_SYMMETRIC_RANGE;
+        }
+    }
+    if (!(p.scale <= DBL_MAX)) {
+        return PIQUANT_ERROR_DATA_RANGE;
+    }
+    scale = p.scale;
+    zero_point = static_cast<int64_t>(p.zero_point);
+    return PIQUANT_OK;
+}
+
+}  // namespace piquant
