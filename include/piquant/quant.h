@@ -1,0 +1,203 @@
+/*
+ * piquant: floating-point arrays to low-bit integers and back, on CPUs, at the speed of memory.
+ *
+ * C99, C++-safe. Every call that can fail returns a piquant_status_t; nothing aborts, prints or throws. A call that
+ * returns an error has not touched its output. Contexts may be shared by any number of threads and survive fork().
+ *
+ * Numerics, with T = double when the float side is float64 and float otherwise:
+ *
+ *   quantize     y = T(x) * T(1 / scale)         the reciprocal in double, one rounding to T
+ *                q = clamp(round(y) + zero_point, quant_min, quant_max), the sum exact
+ *                NaN -> quant_min    +inf -> quant_max    -inf -> quant_min
+ *   nearest      half to even
+ *   stochastic   floor((round_half_even(y * 65536) + u) / 65536), u a 16-bit random word that depends on
+ *                (seed, offset + index) only
+ *   dequantize   v = T(q - zero_point) * T(scale), the difference exact; set: out = v, add: out = T(out) + v,
+ *                rounded half to even to the output type
+ *
+ * Results are bit-identical on every instruction set, thread count, alignment and partition of the data.
+ *
+ * Packing: 4- and 2-bit codes lie lowest bits first, element 0 in the low bits of byte 0; signed codes are two's
+ * complement in their field; a last partial byte is padded with zero bits. n elements take piquant_size(dtype, n)
+ * bytes.
+ *
+ * Zero points and ranges are int64_t. For PIQUANT_UINT64 they carry the bits of a uint64_t.
+ */
+#ifndef PIQUANT_QUANT_H
+#define PIQUANT_QUANT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#if defined(PIQUANT_BUILD)
+#define PIQUANT_API __declspec(dllexport)
+#else
+#define PIQUANT_API __declspec(dllimport)
+#endif
+#elif defined(__GNUC__)
+#define PIQUANT_API __attribute__((visibility("default")))
+#else
+#define PIQUANT_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct piquant_context piquant_context_t;
+
+typedef enum piquant_status {
+    PIQUANT_OK = 0,
+    PIQUANT_ERROR_CONTEXT,         /* the context is NULL */
+    PIQUANT_ERROR_BUSY,            /* the context is in use by another thread */
+    PIQUANT_ERROR_NULL,            /* a pointer is NULL although there is something to read or write */
+    PIQUANT_ERROR_FLOAT_DTYPE,     /* the floating-point dtype is not one */
+    PIQUANT_ERROR_CODE_DTYPE,      /* the quantized dtype is not one */
+    PIQUANT_ERROR_LENGTH,          /* n elements do not fit the address space */
+    PIQUANT_ERROR_OVERLAP,         /* input and output share bytes */
+    PIQUANT_ERROR_SCALE,           /* not finite and positive, or T(scale) subnormal, or T(1 / scale) infinite */
+    PIQUANT_ERROR_ZERO_POINT,      /* outside the range of the quantized dtype */
+    PIQUANT_ERROR_QUANT_RANGE,     /* not quant_min < quant_max within the range of the quantized dtype */
+    PIQUANT_ERROR_SYMMETRIC_RANGE, /* symmetric codes zero_point +- m leave [quant_min, quant_max] */
+    PIQUANT_ERROR_ROUND_MODE,      /* not a piquant_round_mode_t */
+    PIQUANT_ERROR_REDUCE_OP,       /* not a piquant_reduce_op_t */
+    PIQUANT_ERROR_OPTIONS,         /* struct_size is not that of piquant_options_t */
+    PIQUANT_ERROR_EMPTY,           /* no data to compute parameters from */
+    PIQUANT_ERROR_NOT_FINITE,      /* NaN or infinity in the data to compute parameters from */
+    PIQUANT_ERROR_DATA_RANGE,      /* the data spans more than one scale of type T can cover */
+    PIQUANT_ERROR_NUM_THREADS,     /* not in 1 .. PIQUANT_MAX_THREADS */
+    PIQUANT_ERROR_ISA,             /* no such instruction set, or not on this CPU */
+    PIQUANT_ERROR_ENVIRONMENT,     /* a PIQUANT_* environment variable holds no valid value */
+    PIQUANT_ERROR_MEMORY           /* out of memory */
+} piquant_status_t;
+
+typedef enum piquant_dtype {
+    PIQUANT_FLOAT16 = 0,
+    PIQUANT_BFLOAT16,
+    PIQUANT_FLOAT32,
+    PIQUANT_FLOAT64,
+    PIQUANT_INT2,
+    PIQUANT_UINT2,
+    PIQUANT_INT4,
+    PIQUANT_UINT4,
+    PIQUANT_INT8,
+    PIQUANT_UINT8,
+    PIQUANT_INT16,
+    PIQUANT_UINT16,
+    PIQUANT_INT32,
+    PIQUANT_UINT32,
+    PIQUANT_INT64,
+    PIQUANT_UINT64
+} piquant_dtype_t;
+
+typedef enum piquant_round_mode { PIQUANT_NEAREST = 0, PIQUANT_STOCHASTIC } piquant_round_mode_t;
+typedef enum piquant_reduce_op { PIQUANT_SET = 0, PIQUANT_ADD } piquant_reduce_op_t;
+
+#define PIQUANT_MAX_THREADS 1024
+
+/* What a call may be told beyond its arguments. NULL in place of a pointer to it means PIQUANT_OPTIONS_INIT. */
+typedef struct piquant_options {
+    size_t struct_size;              /* sizeof(piquant_options_t) */
+    piquant_round_mode_t round_mode; /* quantize, quantize_dequantize */
+    piquant_reduce_op_t reduce_op;   /* dequantize, quantize_dequantize */
+    uint64_t seed;                   /* stochastic rounding: selects the sequence of random words */
+    uint64_t offset;                 /* stochastic rounding: index of element 0 in that sequence */
+    int has_quant_range;             /* 0: the whole range of the quantized dtype; otherwise the next two */
+    int64_t quant_min;
+    int64_t quant_max;
+    int symmetric; /* compute_quant_params: not 0 for a range around zero */
+} piquant_options_t;
+
+#define PIQUANT_OPTIONS_INIT {sizeof(piquant_options_t), PIQUANT_NEAREST, PIQUANT_SET, 0, 0, 0, 0, 0, 0}
+
+/* One sentence about a status, never NULL. */
+PIQUANT_API const char* piquant_status_string(piquant_status_t status);
+
+/* "major.minor.patch" */
+PIQUANT_API const char* piquant_version(void);
+
+/* Lower-case name ("uint4"), or NULL for no dtype. */
+PIQUANT_API const char* piquant_dtype_name(piquant_dtype_t dtype);
+
+/* Bits per element, or 0 for no dtype. */
+PIQUANT_API int piquant_dtype_bits(piquant_dtype_t dtype);
+
+/* Bytes that n elements take: ceil(n * bits / 8); 0 for no dtype. */
+PIQUANT_API size_t piquant_size(piquant_dtype_t dtype, size_t n);
+
+/*
+ * num_threads counts the calling thread; 0 chooses min(CPUs this process may run on, CPU quota of its cgroup) or what
+ * the environment variable PIQUANT_NUM_THREADS says. Threads start with the first call that uses them.
+ * PIQUANT_ISA=scalar|sse42|avx2|avx512|neon lowers the instruction set.
+ */
+PIQUANT_API piquant_status_t piquant_context_create(piquant_context_t** context, size_t num_threads);
+
+/* PIQUANT_ERROR_BUSY, and no effect, while another thread is inside a call with it. NULL is allowed. */
+PIQUANT_API piquant_status_t piquant_context_destroy(piquant_context_t* context);
+
+/* Seen by the next call. 0 chooses as in piquant_context_create. */
+PIQUANT_API piquant_status_t piquant_context_set_num_threads(piquant_context_t* context, size_t num_threads);
+PIQUANT_API piquant_status_t piquant_context_get_num_threads(const piquant_context_t* context, size_t* num_threads);
+
+/* The instruction sets that this CPU can run, best first; NULL from the first index without one. */
+PIQUANT_API const char* piquant_available_isa(size_t index);
+
+/* Name of the instruction set in use; set: one of the available ones, seen by the next call. */
+PIQUANT_API piquant_status_t piquant_context_get_isa(const piquant_context_t* context, const char** name);
+PIQUANT_API piquant_status_t piquant_context_set_isa(piquant_context_t* context, const char* name);
+
+/*
+ * Calls that move fewer bytes (read plus written) than the serial cut-off run on the calling thread alone.
+ * PIQUANT_SERIAL_CUTOFF sets the default.
+ */
+PIQUANT_API piquant_status_t piquant_context_set_serial_cutoff(piquant_context_t* context, size_t bytes);
+PIQUANT_API piquant_status_t piquant_context_get_serial_cutoff(const piquant_context_t* context, size_t* bytes);
+
+/*
+ * Calls that move at least this many bytes write with non-temporal stores, which bypass the caches. Raise it where the
+ * output is read again at once. PIQUANT_STREAM_THRESHOLD sets the default.
+ */
+PIQUANT_API piquant_status_t piquant_context_set_stream_threshold(piquant_context_t* context, size_t bytes);
+PIQUANT_API piquant_status_t piquant_context_get_stream_threshold(const piquant_context_t* context, size_t* bytes);
+
+/* n elements of a float dtype to codes. Uses round_mode, seed, offset and the range of the options. */
+PIQUANT_API piquant_status_t piquant_quantize(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype,
+                                              void* out, piquant_dtype_t out_dtype, size_t n, double scale,
+                                              int64_t zero_point, const piquant_options_t* options);
+
+/* n codes to a float dtype. Uses reduce_op of the options. */
+PIQUANT_API piquant_status_t piquant_dequantize(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype,
+                                                void* out, piquant_dtype_t out_dtype, size_t n, double scale,
+                                                int64_t zero_point, const piquant_options_t* options);
+
+/* dequantize(quantize(in)) in one pass, in and out of dtype; equal to the two calls bit for bit. */
+PIQUANT_API piquant_status_t piquant_quantize_dequantize(piquant_context_t* context, const void* in, void* out,
+                                                         piquant_dtype_t dtype, piquant_dtype_t code_dtype, size_t n,
+                                                         double scale, int64_t zero_point,
+                                                         const piquant_options_t* options);
+
+/*
+ * Scale and zero point for n >= 1 finite elements. Uses the range and symmetric of the options.
+ *
+ *   lo = min(0, min x)    hi = max(0, max x)
+ *   scale      = T((hi - lo) / (quant_max - quant_min)), at least the smallest normal T; 1 when lo = hi = 0
+ *   zero_point = clamp(round_half_even(quant_min - lo / scale), quant_min, quant_max)
+ *   symmetric: scale = T(max |x| / m), m = 2^(bits - 1) - 1, zero_point = 0 (signed) or 2^(bits - 1) (unsigned)
+ */
+PIQUANT_API piquant_status_t piquant_compute_quant_params(piquant_context_t* context, const void* in,
+                                                          piquant_dtype_t in_dtype, piquant_dtype_t code_dtype,
+                                                          size_t n, const piquant_options_t* options, double* scale,
+                                                          int64_t* zero_point);
+
+/*
+ * Call on freshly allocated memory before writing to it for the first time: asks for huge pages where that pays, which
+ * makes first writes to large outputs about three times cheaper. Never fails and never changes contents.
+ */
+PIQUANT_API void piquant_prepare_output(void* memory, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
