@@ -1,0 +1,171 @@
+// Every kernel of every instruction set equals the scalar one bit for bit, and writes nothing but its output.
+#include <gtest/gtest.h>
+
+#include "kernel_data.hpp"
+
+namespace piquant {
+namespace {
+
+constexpr size_t margin = 192;
+
+// Runs `kernel` into a buffer with canaries around the output, at an offset from a 64-byte line.
+Bytes run(Kernel kernel, KernelArgs args, const Bytes& in, size_t in_shift, const Bytes& out_before, size_t out_shift) {
+    Bytes in_copy(in.size() + in_shift + 64);
+    auto* in_start = in_copy.data() + (64 - reinterpret_cast<uintptr_t>(in_copy.data()) % 64) % 64 + in_shift;
+    in_copy.resize(in_copy.size() + 64);
+    in_start = in_copy.data() + (64 - reinterpret_cast<uintptr_t>(in_copy.data()) % 64) % 64 + in_shift;
+    std::copy(in.begin(), in.end(), in_start);
+    Bytes out(out_before.size() + 2 * margin + 128, 0xa5);
+    const size_t start = margin + (64 - reinterpret_cast<uintptr_t>(out.data() + margin) % 64) % 64 + out_shift;
+    std::copy(out_before.begin(), out_before.end(), out.data() + start);
+    args.in = in_start;
+    args.out = out.data() + start;
+    kernel(args);
+    for (size_t i = 0; i < out.size(); ++i) {
+        if ((i < start || i >= start + out_before.size()) && out[i] != 0xa5) {
+            ADD_FAILURE() << "wrote outside the output, at byte " << static_cast<long>(i) - static_cast<long>(start);
+            break;
+        }
+    }
+    return Bytes(out.data() + start, out.data() + start + out_before.size());
+}
+
+struct Cell {
+    DType from;
+    DType to;
+    DType real;
+    DType code;
+    Kernel expected;
+    Kernel actual;
+    bool stochastic;
+};
+
+void compare(const Isa& isa, const Cell& cell, size_t n, double scale, uint64_t zero_point, std::mt19937_64& random) {
+    const DTypeInfo& type = info(cell.code);
+    KernelArgs args = kernel_args(cell.real, cell.code, scale, zero_point);
+    args.n = n;
+    args.seed = random();
+    args.offset = random() % 3 == 0 ? random() : random() % 200000;
+    args.stream = random() % 2 == 0;
+    if (random() % 3 == 0) {
+        args.quant_min += 1;
+        args.quant_max -= type.bits == 2 ? 0 : 1 + random() % 3;
+    }
+    const Bytes in =
+        info(cell.from).is_float ? float_data(cell.from, n, scale, random) : code_data(cell.from, n, random);
+    const Bytes before = info(cell.to).is_float ? float_data(cell.to, n, scale * 10, random)
+                                                : Bytes(bytes_for(n, info(cell.to).bits), 0x5a);
+    const size_t in_shift = random() % 2 == 0 ? 0 : random() % 64;
+    const size_t out_shift = random() % 2 == 0 ? 0 : random() % 64;
+    const Bytes expected = run(cell.expected, args, in, in_shift, before, out_shift);
+    const Bytes actual = run(cell.actual, args, in, in_shift, before, out_shift);
+    if (expected == actual) {
+        return;
+    }
+    size_t i = 0;
+    while (expected[i] == actual[i]) {
+        ++i;
+    }
+    ADD_FAILURE() << isa.name << " " << info(cell.from).name << " -> " << info(cell.to).name << " via " << type.name
+                  << (cell.stochastic ? " stochastic" : " nearest") << ": n " << n << ", scale " << scale
+                  << ", zero point " << static_cast<int64_t>(zero_point) << ", byte " << i << " is " << int{actual[i]}
+                  << ", not " << int{expected[i]};
+}
+
+void sweep(const Isa& isa, const Cell& cell, uint64_t seed) {
+    std::mt19937_64 random(seed);
+    const DTypeInfo& type = info(cell.code);
+    const uint64_t lowest = code_min(type.bits, type.is_signed);
+    const uint64_t highest = code_max(type.bits, type.is_signed);
+    const uint64_t zeros[] = {0, lowest, highest, lowest + (highest - lowest) / 2,
+                              lowest + random() % (highest - lowest)};
+    const double scales[] = {1.0, 0.1, 0x1p-20, 3e-5, 1e3, 1.2e-38, 1e38};
+    for (size_t n = 0; n <= 1025 && !testing::Test::HasFailure(); n += n < 300 ? 1 : 29) {
+        compare(isa, cell, n, scales[random() % 7], zeros[random() % 5], random);
+    }
+    for (size_t n : {4096 + 3, 70000 + 5}) {
+        compare(isa, cell, n, scales[random() % 7], zeros[random() % 5], random);
+    }
+}
+
+class IsaMatrix : public testing::TestWithParam<std::tuple<int, int>> {
+protected:
+    DType real() const { return static_cast<DType>(std::get<0>(GetParam())); }
+    DType code() const { return static_cast<DType>(float_count + std::get<1>(GetParam())); }
+};
+
+TEST_P(IsaMatrix, Quantize) {
+    for (const Isa* isa : vector_isas()) {
+        for (int round = 0; round < 2; ++round) {
+            const auto [f, q] = GetParam();
+            sweep(*isa,
+                  {real(), code(), real(), code(), scalar_table().quantize[f][q][round],
+                   isa->table->quantize[f][q][round], round == 1},
+                  1);
+        }
+    }
+}
+
+TEST_P(IsaMatrix, Dequantize) {
+    for (const Isa* isa : vector_isas()) {
+        for (int reduce = 0; reduce < 2; ++reduce) {
+            const auto [f, q] = GetParam();
+            sweep(*isa,
+                  {code(), real(), real(), code(), scalar_table().dequantize[q][f][reduce],
+                   isa->table->dequantize[q][f][reduce], false},
+                  2);
+        }
+    }
+}
+
+TEST_P(IsaMatrix, QuantizeDequantize) {
+    for (const Isa* isa : vector_isas()) {
+        for (int mode = 0; mode < 4; ++mode) {
+            const auto [f, q] = GetParam();
+            sweep(*isa,
+                  {real(), real(), real(), code(), scalar_table().requantize[f][q][mode / 2][mode % 2],
+                   isa->table->requantize[f][q][mode / 2][mode % 2], mode / 2 == 1},
+                  3);
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(AllPairs, IsaMatrix,
+                         testing::Combine(testing::Range(0, float_count), testing::Range(0, code_count)),
+                         [](const auto& instance) {
+                             return std::string(dtype_infos[std::get<0>(instance.param)].name) + "_" +
+                                    dtype_infos[float_count + std::get<1>(instance.param)].name;
+                         });
+
+TEST(IsaMinMax, EqualsScalar) {
+    std::mt19937_64 random(4);
+    for (const Isa* isa : vector_isas()) {
+        for (int f = 0; f < float_count; ++f) {
+            for (size_t n = 1; n <= 1200; n += n < 300 ? 1 : 37) {
+                Bytes data = float_data(static_cast<DType>(f), n, 1.0, random);
+                if (n % 2 == 0) {  // without NaN, so that lo and hi mean something
+                    const Bytes clean = float_data(static_cast<DType>(f), 1, 1.0, random);
+                    (void)clean;
+                    for (size_t i = 0; i < n; ++i) {
+                        const int size = info(static_cast<DType>(f)).bits / 8;
+                        unsigned char* p = data.data() + i * static_cast<size_t>(size);
+                        p[size - 1] = static_cast<unsigned char>((p[size - 1] & 0x80) | 0x40);  // 2.0 .. some: finite
+                        p[size - 2] = static_cast<unsigned char>(p[size - 2] & 0x0f);
+                    }
+                }
+                const Extent a = scalar_table().minmax[f](data.data(), n);
+                const Extent b = isa->table->minmax[f](data.data(), n);
+                const bool finite_a = !a.has_nan && std::isfinite(a.lo) && std::isfinite(a.hi);
+                const bool finite_b = !b.has_nan && std::isfinite(b.lo) && std::isfinite(b.hi);
+                ASSERT_EQ(finite_a, finite_b) << isa->name << " " << dtype_infos[f].name << " n " << n;
+                if (finite_a) {
+                    ASSERT_EQ(a.lo, b.lo) << isa->name << " " << dtype_infos[f].name << " n " << n;
+                    ASSERT_EQ(a.hi, b.hi) << isa->name << " " << dtype_infos[f].name << " n " << n;
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace piquant
