@@ -1,0 +1,23 @@
+# The Python package: the native module, next to the C library that it links and ships.
+find_package(Python 3.10 REQUIRED COMPONENTS Interpreter Development.Module)
+find_package(nanobind CONFIG REQUIRED)
+
+nanobind_add_module(_native NB_STATIC NOMINSIZE
+  python/src/module.cpp
+  python/src/context.cpp
+  python/src/buffer.cpp
+  python/src/errors.cpp)
+target_link_libraries(_native PRIVATE piquant)
+target_compile_options(_native PRIVATE $<$<BOOL:${PIQUANT_WERROR}>:-Werror>)
+set_target_properties(_native PROPERTIES INSTALL_RPATH "$ORIGIN/lib")
+if(APPLE)
+  set_target_properties(_native PROPERTIES INSTALL_RPATH "@loader_path/lib")
+endif()
+
+nanobind_add_stub(_native_stub MODULE _native OUTPUT _native.pyi PYTHON_PATH $<TARGET_FILE_DIR:_native> DEPENDS _native
+                 INCLUDE_PRIVATE)
+
+install(TARGETS _native LIBRARY DESTINATION piquant)
+install(TARGETS piquant LIBRARY DESTINATION piquant/lib RUNTIME DESTINATION piquant/lib ARCHIVE DESTINATION piquant/lib)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/_native.pyi DESTINATION piquant)
+install(FILES include/piquant/quant.h DESTINATION piquant/include/piquant)

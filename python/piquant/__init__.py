@@ -1,0 +1,44 @@
+"""Floating-point arrays to low-bit integers and back, on CPUs, at the speed of memory.
+
+``piquant.torch`` and ``piquant.numpy`` work on tensors and arrays and are imported when first used; the functions here
+work on anything with the buffer protocol and need nothing but Python.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from piquant import _native
+from piquant._buffers import compute_quant_params, dequantize, quantize, quantize_dequantize
+from piquant._context import Context, available_isas, get_num_threads, isa, set_num_threads
+from piquant._dtypes import DataType, ReduceOp, RoundMode
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from piquant import numpy as numpy
+    from piquant import torch as torch
+
+__all__ = [
+    "Context",
+    "DataType",
+    "ReduceOp",
+    "RoundMode",
+    "available_isas",
+    "compute_quant_params",
+    "dequantize",
+    "get_num_threads",
+    "isa",
+    "quantize",
+    "quantize_dequantize",
+    "set_num_threads",
+]
+
+__version__: str = _native.version()
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in ("numpy", "torch"):
+        return importlib.import_module(f"piquant.{name}")
+    raise AttributeError(f"module 'piquant' has no attribute {name!r}")

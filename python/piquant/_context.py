@@ -1,0 +1,142 @@
+"""Threads and settings."""
+
+from __future__ import annotations
+
+from piquant import _native
+from piquant._dtypes import CODES, float_code, is_add, is_stochastic, quantized_code
+
+
+class Context(_native.Context):
+    """Threads and settings for calls made with it.
+
+    Contexts may be shared by any number of threads, and survive ``os.fork()``. Threads start with the first call that
+    is large enough to use them. All functions use ``Context.get()`` unless given another.
+
+    Args:
+        num_threads: threads per call, the calling one included, 1..1024. ``None`` chooses the number of CPUs that this
+            process may use (affinity and cgroup quota), or what the environment variable ``PIQUANT_NUM_THREADS`` says.
+
+    Attributes:
+        num_threads: may be assigned; the next call sees it.
+        isa: name of the instruction set in use; may be set to any of ``available_isas()``.
+        serial_cutoff: calls that move fewer bytes (read plus written) run on the calling thread alone.
+        stream_threshold: calls that move at least this many bytes write around the caches.
+
+    Raises:
+        ValueError: ``num_threads`` out of range, or an environment variable ``PIQUANT_*`` without a valid value.
+    """
+
+    _default: Context | None = None
+
+    @staticmethod
+    def get() -> Context:
+        """The context that functions use when given none. Created on first use."""
+        if Context._default is None:
+            Context._default = Context()
+        return Context._default
+
+    def quantize_ptr(
+        self,
+        ptr_in: int,
+        dtype_in: str,
+        ptr_out: int,
+        dtype_out: str,
+        numel: int,
+        scale: float,
+        zero_point: int,
+        round_mode: str,
+        seed: int = 0,
+        offset: int = 0,
+    ) -> None:
+        """Quantizes ``numel`` elements from one address to another.
+
+        The caller vouches for the addresses: ``ptr_in`` holds ``numel`` elements of float type ``dtype_in``,
+        ``ptr_out`` has room for ``ceil(numel * bits / 8)`` bytes of ``dtype_out``. For the rest see
+        ``piquant.quantize``.
+        """
+        source, target = float_code(dtype_in, "dtype_in"), quantized_code(dtype_out, "dtype_out")
+        _check_addresses(numel, ptr_in=ptr_in, ptr_out=ptr_out)
+        stochastic = is_stochastic(round_mode)
+        self._quantize(
+            ptr_in, source, ptr_out, target, 1, numel, scale, zero_point, stochastic, seed, offset, None, None
+        )
+
+    def dequantize_ptr(
+        self,
+        ptr_in: int,
+        dtype_in: str,
+        ptr_out: int,
+        dtype_out: str,
+        numel: int,
+        scale: float,
+        zero_point: int,
+        reduce_op: str,
+    ) -> None:
+        """Dequantizes ``numel`` codes from one address to another.
+
+        The caller vouches for the addresses, see ``quantize_ptr``. See ``piquant.dequantize`` for the rest.
+        """
+        source, target = quantized_code(dtype_in, "dtype_in"), float_code(dtype_out, "dtype_out")
+        _check_addresses(numel, ptr_in=ptr_in, ptr_out=ptr_out)
+        self._dequantize(ptr_in, source, ptr_out, target, 1, numel, scale, zero_point, is_add(reduce_op))
+
+    def compute_quant_params_ptr_float32(self, ptr: int, target_quant_dtype: str, numel: int) -> tuple[float, int]:
+        """Scale and zero point for ``numel`` float32 elements at ``ptr``. See ``piquant.compute_quant_params``."""
+        return self._params_ptr(ptr, "float32", target_quant_dtype, numel)
+
+    def compute_quant_params_ptr_bfloat16(self, ptr: int, target_quant_dtype: str, numel: int) -> tuple[float, int]:
+        """Scale and zero point for ``numel`` bfloat16 elements at ``ptr``. See ``piquant.compute_quant_params``."""
+        return self._params_ptr(ptr, "bfloat16", target_quant_dtype, numel)
+
+    def _params_ptr(self, ptr: int, source: str, target_quant_dtype: str, numel: int) -> tuple[float, int]:
+        target = quantized_code(target_quant_dtype, "target_quant_dtype")
+        _check_addresses(numel, ptr=ptr)
+        return self._compute_quant_params(ptr, CODES[source], target, numel, False, None, None)
+
+
+def _check_addresses(numel: int, **addresses: int) -> None:
+    if numel < 0:
+        raise ValueError(f"numel must be at least 0, got {numel}")
+    for argument, address in addresses.items():
+        if address <= 0 and numel > 0:
+            raise ValueError(f"{argument} must be an address, got {address}")
+
+
+def context_or_default(ctx: Context | None) -> Context:
+    """``ctx``, or the default context."""
+    if ctx is None:
+        return Context._default or Context.get()
+    if not isinstance(ctx, Context):
+        raise TypeError(f"ctx must be a piquant.Context or None, got {ctx!r}")
+    return ctx
+
+
+def set_num_threads(num_threads: int) -> None:
+    """Sets the threads per call of the default context, the calling one included.
+
+    Raises:
+        ValueError: not in 1..1024.
+    """
+    Context.get().num_threads = num_threads
+
+
+def get_num_threads() -> int:
+    """Threads per call of the default context."""
+    return Context.get().num_threads
+
+
+def isa() -> str:
+    """The instruction set that the default context uses."""
+    return Context.get().isa
+
+
+def available_isas() -> list[str]:
+    """The instruction sets that this CPU runs, best first. ``PIQUANT_ISA`` lowers the default choice."""
+    return _native.available_isas()
+
+
+def fresh_seed() -> int:
+    """A seed from the process generator (module ``random``)."""
+    import random  # noqa: PLC0415  only stochastic rounding without a seed pays for this import
+
+    return random.getrandbits(64)

@@ -1,0 +1,144 @@
+"""Element types and modes by name, and the numbers that the native module knows them by."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+
+class DataType(str, Enum):
+    """An element type. Members are strings: ``"uint4"`` works wherever ``DataType.UINT4`` does."""
+
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    INT2 = "int2"
+    UINT2 = "uint2"
+    INT4 = "int4"
+    UINT4 = "uint4"
+    INT8 = "int8"
+    UINT8 = "uint8"
+    INT16 = "int16"
+    UINT16 = "uint16"
+    INT32 = "int32"
+    UINT32 = "uint32"
+    INT64 = "int64"
+    UINT64 = "uint64"
+
+    F16 = FLOAT16
+    BF16 = BFLOAT16
+    F32 = FLOAT32
+    F64 = FLOAT64
+
+    @property
+    def bit_size(self) -> int:
+        """Bits per element."""
+        return BITS[CODES[self]]
+
+    @property
+    def is_dequantized(self) -> bool:
+        """Whether this is a floating-point type."""
+        return CODES[self] < FLOAT_COUNT
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether this is an integer type that arrays are quantized to."""
+        return CODES[self] >= FLOAT_COUNT
+
+
+class RoundMode(str, Enum):
+    """How quantization rounds: to nearest, ties to even; or stochastically, without bias."""
+
+    NEAREST = "nearest"
+    STOCHASTIC = "stochastic"
+
+
+class ReduceOp(str, Enum):
+    """What dequantization does to its output: overwrites it, or adds to it."""
+
+    SET = "set"
+    ADD = "add"
+
+
+FLOAT_COUNT: Final = 4
+
+# The order of piquant_dtype_t.
+CODES: Final[dict[str, int]] = {name: code for code, name in enumerate(dict.fromkeys(t.value for t in DataType))}
+NAMES: Final[tuple[str, ...]] = tuple(CODES)
+BITS: Final[tuple[int, ...]] = (16, 16, 32, 64, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64)
+
+FLOAT_NAMES: Final = ", ".join(NAMES[:FLOAT_COUNT])
+QUANTIZED_NAMES: Final = ", ".join(NAMES[FLOAT_COUNT:])
+
+_ROUND_MODES: Final[dict[object, bool]] = {"nearest": False, "stochastic": True}
+_REDUCE_OPS: Final[dict[object, bool]] = {"set": False, "add": True}
+
+
+def is_stochastic(round_mode: object) -> bool:
+    """``round_mode`` as the native module takes it."""
+    try:
+        return _ROUND_MODES[round_mode]
+    except (KeyError, TypeError):
+        raise ValueError(f"round_mode must be 'nearest' or 'stochastic', got {round_mode!r}") from None
+
+
+def is_add(reduce_op: object) -> bool:
+    """``reduce_op`` as the native module takes it."""
+    try:
+        return _REDUCE_OPS[reduce_op]
+    except (KeyError, TypeError):
+        raise ValueError(f"reduce_op must be 'set' or 'add', got {reduce_op!r}") from None
+
+
+def float_code(dtype: object, argument: str) -> int:
+    """Number of a floating-point type given by member or name."""
+    code = CODES.get(dtype, FLOAT_COUNT) if isinstance(dtype, str) else FLOAT_COUNT
+    if code >= FLOAT_COUNT:
+        raise _no_dtype(argument, FLOAT_NAMES, dtype)
+    return code
+
+
+def quantized_code(dtype: object, argument: str) -> int:
+    """Number of a quantized type given by member or name."""
+    code = CODES.get(dtype, 0) if isinstance(dtype, str) else 0
+    if code < FLOAT_COUNT:
+        raise _no_dtype(argument, QUANTIZED_NAMES, dtype)
+    return code
+
+
+def _no_dtype(argument: str, allowed: str, given: object) -> TypeError | ValueError:
+    kind = ValueError if isinstance(given, str) else TypeError
+    return kind(f"{argument} must be one of {allowed}, got {given!r}")
+
+
+def packed_length(n: int, bits: int) -> int:
+    """Bytes that a row of ``n`` codes of at most 8 bits takes."""
+    return (n * bits + 7) // 8
+
+
+def packed_shape(shape: tuple[int, ...], bits: int) -> tuple[int, ...]:
+    """Shape of the bytes that hold an array of sub-byte codes: the last dimension is packed, each row by itself."""
+    return (*shape[:-1], packed_length(shape[-1], bits)) if shape else (1,)
+
+
+def unpacked_shape(stored: tuple[int, ...], shape: tuple[int, ...] | None, bits: int, argument: str) -> tuple[int, ...]:
+    """Shape of the codes in bytes of shape ``stored``; ``shape``, if given, must pack to it."""
+    if shape is None:
+        return (*stored[:-1], stored[-1] * 8 // bits) if stored else (8 // bits,)
+    if packed_shape(shape, bits) != stored:
+        raise ValueError(
+            f"shape {shape} of {bits}-bit codes takes bytes of shape {packed_shape(shape, bits)}, "
+            f"but {argument} has shape {stored}"
+        )
+    return shape
+
+
+def rows_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and their length, the last dimension."""
+    if not shape:
+        return 1, 1
+    rows = 1
+    for n in shape[:-1]:
+        rows *= n
+    return rows, shape[-1]

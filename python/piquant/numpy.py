@@ -1,0 +1,413 @@
+"""Quantization of numpy arrays.
+
+Float arrays are of ``float16``, ``float32``, ``float64`` or ``ml_dtypes.bfloat16``. ``dtype`` selects the quantized
+type and the form of the result:
+
+- ``numpy.int8 ... uint64``, or their names: an array of the same shape.
+- the names ``"int4"``, ``"uint4"``, ``"int2"``, ``"uint2"``: a ``uint8`` array with the last dimension packed, lowest
+  bits first, each row padded with zero bits to whole bytes.
+- ``ml_dtypes.int4, uint4, int2, uint2``: an array of the same shape in that dtype, one code per byte.
+
+Inputs may have any strides and byte order; those that are not contiguous and native are copied first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from piquant import _native
+from piquant._context import Context, context_or_default, fresh_seed
+from piquant._dtypes import (
+    BITS,
+    CODES,
+    FLOAT_COUNT,
+    FLOAT_NAMES,
+    QUANTIZED_NAMES,
+    is_add,
+    is_stochastic,
+    packed_shape,
+    rows_of,
+    unpacked_shape,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import DTypeLike, NDArray
+
+    Array = NDArray[Any]
+
+__all__ = ["compute_quant_params", "dequantize", "quantize", "quantize_dequantize"]
+
+
+class _Target(NamedTuple):
+    """A dtype that stands for a quantized type."""
+
+    code: int  # number of the quantized type
+    storage: np.dtype[Any]  # dtype of the array that holds the codes
+    packed_bits: int  # bits per code where the last dimension is packed, else 0
+    field_bits: int  # bits per code where each code has a byte of its own, else 0
+
+
+_NARROW: Final = ("int4", "uint4", "int2", "uint2")
+
+
+def _known_floats() -> dict[np.dtype[Any], int]:
+    return {np.dtype(name): CODES[name] for name in ("float16", "float32", "float64")}
+
+
+def _known_targets() -> dict[object, _Target]:
+    targets: dict[object, _Target] = {}
+    for name, code in CODES.items():
+        if code >= FLOAT_COUNT and name not in _NARROW:
+            target = _Target(code, np.dtype(name), 0, 0)
+            targets |= {name: target, np.dtype(name): target, np.dtype(name).type: target}
+        elif name in _NARROW:
+            targets[name] = _Target(code, np.dtype(np.uint8), BITS[code], 0)
+    return targets
+
+
+# dtypes, by every common spelling; ml_dtypes adds its own when one of them turns up.
+_FLOATS: Final = _known_floats()
+_TARGETS: Final = _known_targets()
+
+
+def compute_quant_params(
+    x: Array,
+    *,
+    dtype: DTypeLike | str,
+    symmetric: bool = False,
+    quant_min: int | None = None,
+    quant_max: int | None = None,
+    ctx: Context | None = None,
+) -> tuple[float, int]:
+    """Computes scale and zero point that cover the data.
+
+    With ``lo = min(0, min x)``, ``hi = max(0, max x)``::
+
+        scale      = (hi - lo) / (quant_max - quant_min)                 1 if lo == hi == 0
+        zero_point = clamp(round(quant_min - lo / scale), quant_min, quant_max)
+
+    and with ``symmetric``, ``scale = max|x| / (2**(bits-1) - 1)`` and zero point 0 (signed) or ``2**(bits-1)``
+    (unsigned). Quantizing with them and dequantizing changes no element by more than ``scale / 2`` plus rounding.
+
+    Args:
+        x: float array of any shape with at least one element, all finite.
+        dtype: quantized dtype, see the module.
+        symmetric: a range around zero instead of the tightest one.
+        quant_min: smallest code to use; by default the smallest of ``dtype``.
+        quant_max: largest code to use; by default the largest of ``dtype``.
+        ctx: context; by default ``Context.get()``.
+
+    Returns:
+        The scale, positive and exact in the compute type (float64 for float64 data, else float32), and the zero point.
+
+    Raises:
+        ValueError: no elements, NaN or infinity among them, bad range.
+        TypeError: not an array of a float dtype; not a quantized dtype.
+    """
+    source = _float_code(x)
+    target = _target(dtype, "dtype")
+    x = _plain(x)
+    context = context_or_default(ctx)
+    held = _hold(x, False)
+    return context._compute_quant_params(held.address, source, target.code, x.size, symmetric, quant_min, quant_max)
+
+
+def quantize(
+    x: Array,
+    *,
+    scale: float,
+    zero_point: int,
+    dtype: DTypeLike | str,
+    round_mode: str = "nearest",
+    seed: int | None = None,
+    offset: int = 0,
+    quant_min: int | None = None,
+    quant_max: int | None = None,
+    out: Array | None = None,
+    ctx: Context | None = None,
+) -> Array:
+    """Quantizes: ``clamp(round(x / scale) + zero_point, quant_min, quant_max)``.
+
+    The division is a product with ``T(1 / scale)`` in the compute type T (float64 for float64 data, else float32). NaN
+    gives ``quant_min``, infinities the nearer end.
+
+    Args:
+        x: float array of any shape.
+        scale: finite and positive, not subnormal in the compute type.
+        zero_point: within the range of ``dtype``.
+        dtype: quantized dtype, see the module.
+        round_mode: "nearest" (ties to even), or "stochastic": up with the probability of the fraction, in steps of
+            2**-16, independently per element.
+        seed: 0..2**64-1, makes stochastic rounding reproducible, whatever the number of threads. ``None`` draws one
+            from the module ``random``.
+        offset: index of the first element in the random sequence of ``seed``: a part of an array, quantized with its
+            offset, gives the part of the whole result.
+        quant_min: smallest code; by default the smallest of ``dtype``.
+        quant_max: largest code; by default the largest of ``dtype``.
+        out: C-contiguous array to write to and return, of the result's shape and dtype.
+        ctx: context; by default ``Context.get()``.
+
+    Returns:
+        The codes, in the form that ``dtype`` selects.
+
+    Raises:
+        ValueError: scale, zero point, range, seed or mode out of bounds; ``out`` of another shape, read-only, or
+            overlapping ``x``.
+        TypeError: not an array of a float dtype; not a quantized dtype; ``out`` of another dtype.
+    """
+    source = _float_code(x)
+    target = _target(dtype, "dtype")
+    stochastic = is_stochastic(round_mode)
+    x = _plain(x)
+    shape = x.shape
+    code = target.code
+    if target.packed_bits:
+        rows, n = rows_of(shape)
+        shape = packed_shape(shape, target.packed_bits)
+    else:
+        rows, n = 1, x.size
+    if seed is None:
+        seed = fresh_seed() if stochastic else 0
+    context = context_or_default(ctx)
+    if target.field_bits:
+        # Codes one to a byte are those of the 8-bit type in the range of the narrow one, which first checks it all.
+        context._quantize(0, source, 0, code, 1, 0, scale, zero_point, False, seed, offset, quant_min, quant_max)
+        lowest, highest, code = _field_range(target)
+        quant_min = lowest if quant_min is None else quant_min
+        quant_max = highest if quant_max is None else quant_max
+    out = _output(out, shape, target.storage)
+    source_memory, out_memory = _hold(x, False), _hold(out, True)
+    context._quantize(
+        source_memory.address, source, out_memory.address, code, rows, n,
+        scale, zero_point, stochastic, seed, offset, quant_min, quant_max,
+    )  # fmt: skip
+    if target.field_bits:
+        bytes_of_out = out.view(np.uint8)
+        np.bitwise_and(bytes_of_out, (1 << target.field_bits) - 1, out=bytes_of_out)
+    return out
+
+
+def dequantize(
+    q: Array,
+    *,
+    scale: float,
+    zero_point: int,
+    dtype: DTypeLike | str,
+    reduce_op: str = "set",
+    source_dtype: DTypeLike | str | None = None,
+    shape: Sequence[int] | None = None,
+    out: Array | None = None,
+    ctx: Context | None = None,
+) -> Array:
+    """Dequantizes: ``(q - zero_point) * scale``, or adds that to ``out``.
+
+    The difference is exact; it, the product and the sum round once each in the compute type (float64 for a float64
+    result, else float32), and the result once more to ``dtype``.
+
+    Args:
+        q: codes, in any of the forms that ``quantize`` returns.
+        scale: finite and positive, not subnormal in the compute type.
+        zero_point: within the range of the quantized type.
+        dtype: float dtype of the result.
+        reduce_op: "set" overwrites ``out``, "add" adds to it.
+        source_dtype: what ``q`` holds, where its dtype does not tell: ``"uint4"`` and so on for packed bytes.
+        shape: shape of the result for packed bytes; by default their shape with as many elements in the last dimension
+            as the bytes can hold.
+        out: C-contiguous array to write to and return, of the result's shape and ``dtype``. "add" needs it.
+        ctx: context; by default ``Context.get()``.
+
+    Returns:
+        The array of ``dtype``.
+
+    Raises:
+        ValueError: scale, zero point or operator out of bounds; "add" without ``out``; ``shape`` that does not fit
+            ``q``; ``out`` of another shape, read-only, or overlapping ``q``.
+        TypeError: not an array of codes; not a float dtype; ``out`` of another dtype.
+    """
+    result = _float_dtype(dtype, "dtype")
+    source = _source(q, source_dtype)
+    add = is_add(reduce_op)
+    q = _plain(q)
+    code = source.code
+    size = q.shape
+    if source.packed_bits:
+        size = unpacked_shape(size, None if shape is None else tuple(shape), source.packed_bits, "q")
+        rows, n = rows_of(size)
+    else:
+        if shape is not None and tuple(shape) != size:
+            raise ValueError(f"shape is for packed codes; q has shape {size}, got shape={tuple(shape)}")
+        rows, n = 1, q.size
+    if add and out is None:
+        raise ValueError("reduce_op='add' needs out, the array to add to, got out=None")
+    context = context_or_default(ctx)
+    if source.field_bits:
+        context._dequantize(0, code, 0, _FLOATS[result], 1, 0, scale, zero_point, add)
+        code = _field_range(source)[2]
+        q = q.astype(np.int8 if code == CODES["int8"] else np.uint8)
+    out = _output(out, size, result)
+    source_memory, out_memory = _hold(q, False), _hold(out, True)
+    context._dequantize(
+        source_memory.address, code, out_memory.address, _FLOATS[result], rows, n, scale, zero_point, add
+    )
+    return out
+
+
+def quantize_dequantize(
+    x: Array,
+    *,
+    scale: float,
+    zero_point: int,
+    dtype: DTypeLike | str,
+    round_mode: str = "nearest",
+    reduce_op: str = "set",
+    seed: int | None = None,
+    offset: int = 0,
+    quant_min: int | None = None,
+    quant_max: int | None = None,
+    out: Array | None = None,
+    ctx: Context | None = None,
+) -> Array:
+    """``dequantize(quantize(x))`` in one pass, bit for bit, back in the dtype of ``x``: what quantization does to data.
+
+    Args:
+        x: float array of any shape.
+        scale, zero_point, dtype, round_mode, seed, offset, quant_min, quant_max: as in ``quantize``.
+        reduce_op: "set" overwrites ``out``, "add" adds to it.
+        out: C-contiguous array to write to and return, of the shape and dtype of ``x``. "add" needs it.
+        ctx: context; by default ``Context.get()``.
+
+    Returns:
+        An array of the shape and dtype of ``x``.
+
+    Raises:
+        ValueError, TypeError: as ``quantize`` and ``dequantize``.
+    """
+    source = _float_code(x)
+    target = _target(dtype, "dtype")
+    stochastic = is_stochastic(round_mode)
+    add = is_add(reduce_op)
+    x = _plain(x)
+    if add and out is None:
+        raise ValueError("reduce_op='add' needs out, the array to add to, got out=None")
+    if seed is None:
+        seed = fresh_seed() if stochastic else 0
+    context = context_or_default(ctx)
+    out = _output(out, x.shape, x.dtype)
+    source_memory, out_memory = _hold(x, False), _hold(out, True)
+    context._quantize_dequantize(
+        source_memory.address, out_memory.address, source, target.code, x.size,
+        scale, zero_point, stochastic, add, seed, offset, quant_min, quant_max,
+    )  # fmt: skip
+    return out
+
+
+def _learn_ml_dtypes(dtype: np.dtype[Any]) -> None:
+    """Adds a dtype of the ml_dtypes package to the tables. Known by name: the package itself is not needed here."""
+    name = dtype.name
+    if dtype.type.__module__ != "ml_dtypes" and not dtype.type.__module__.startswith("ml_dtypes."):
+        return
+    if name == "bfloat16":
+        _FLOATS[dtype] = CODES[name]
+    elif name in _NARROW:
+        target = _Target(CODES[name], dtype, 0, BITS[CODES[name]])
+        _TARGETS[dtype] = target
+        _TARGETS[dtype.type] = target
+
+
+def _float_dtype(dtype: DTypeLike | str, argument: str) -> np.dtype[Any]:
+    """A float dtype of the tables, native byte order."""
+    try:
+        known = np.dtype(dtype).newbyteorder("=") if dtype is not None else None
+    except TypeError:
+        known = None
+    if known is not None and known not in _FLOATS:
+        _learn_ml_dtypes(known)
+    if known is None or known not in _FLOATS:
+        raise TypeError(f"{argument} must be one of {FLOAT_NAMES}, got {dtype!r}")
+    return known
+
+
+def _float_code(x: Array) -> int:
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"x must be a numpy.ndarray, got {type(x).__name__}")
+    code = _FLOATS.get(x.dtype)
+    return code if code is not None else _FLOATS[_float_dtype(x.dtype, "the dtype of x")]
+
+
+def _target(dtype: DTypeLike | str, argument: str) -> _Target:
+    try:
+        target = _TARGETS.get(dtype)
+    except TypeError:  # unhashable
+        target = None
+    if target is None:
+        try:
+            known = np.dtype(dtype).newbyteorder("=") if dtype is not None else None
+        except TypeError:
+            known = None
+        if known is not None:
+            _learn_ml_dtypes(known)
+            target = _TARGETS.get(known)
+    if target is None:
+        raise TypeError(f"{argument} must be one of {QUANTIZED_NAMES}, got {dtype!r}")
+    return target
+
+
+def _source(q: Array, source_dtype: DTypeLike | str | None) -> _Target:
+    if not isinstance(q, np.ndarray):
+        raise TypeError(f"q must be a numpy.ndarray, got {type(q).__name__}")
+    stored = _target(q.dtype, "the dtype of q")
+    if source_dtype is None:
+        return stored
+    source = _target(source_dtype, "source_dtype")
+    if source.storage != stored.storage:
+        raise TypeError(f"source_dtype {source_dtype!r} is stored as {source.storage}, but q is of {q.dtype}")
+    return source
+
+
+def _field_range(target: _Target) -> tuple[int, int, int]:
+    """Smallest and largest code of a narrow type, and the number of the 8-bit type of its sign."""
+    bits = target.field_bits
+    if target.code in (CODES["int2"], CODES["int4"]):
+        return -(1 << (bits - 1)), (1 << (bits - 1)) - 1, CODES["int8"]
+    return 0, (1 << bits) - 1, CODES["uint8"]
+
+
+def _plain(x: Array) -> Array:
+    """``x`` as contiguous elements of native byte order."""
+    if x.flags.c_contiguous and x.dtype.isnative:
+        return x
+    return np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("=")).reshape(x.shape)
+
+
+def _output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    if out is None:
+        fresh = np.empty(shape, dtype)
+        if fresh.nbytes >= _LARGE:
+            _native.prepare_output(_hold(fresh, True).address, fresh.nbytes)
+        return fresh
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a numpy.ndarray or None, got {type(out).__name__}")
+    if out.dtype != dtype or not out.dtype.isnative:
+        raise TypeError(
+            f"out must be of {dtype}, got {out.dtype.newbyteorder('=')} in byte order {out.dtype.byteorder!r}"
+        )
+    if out.shape != shape:
+        raise ValueError(f"out must have shape {shape}, got {out.shape}")
+    if not out.flags.c_contiguous:
+        raise ValueError(f"out must be C-contiguous, got strides {out.strides} for shape {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writeable, got a read-only array")
+    return out
+
+
+def _hold(x: Array, writable: bool) -> _native.Buffer:
+    """The memory of an array; dtypes of ml_dtypes do not export theirs, a view as integers does."""
+    return _native.Buffer(x if x.dtype.char in "efdbBhHiIlLqQ" else x.view(f"u{x.itemsize}"), writable)
+
+
+# Bytes from which a fresh output can be large enough for huge pages.
+_LARGE: Final = 4 << 20

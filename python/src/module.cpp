@@ -1,0 +1,24 @@
+#include "module.hpp"
+
+NB_MODULE(_native, m) {
+    m.doc() = "Native part of piquant; use the functions of the package instead.";
+    m.def("version", &piquant_version, "Version of the native library.");
+    m.def(
+        "available_isas",
+        [] {
+            nb::list names;
+            for (std::size_t i = 0; const char* name = piquant_available_isa(i); ++i) {
+                names.append(nb::str(name));
+            }
+            return nb::cast<nb::typed<nb::list, nb::str>>(names);
+        },
+        "Instruction sets that this CPU runs, best first.");
+    m.def(
+        "prepare_output",
+        [](std::uintptr_t address, std::size_t bytes) {
+            piquant_prepare_output(reinterpret_cast<void*>(address), bytes);
+        },
+        nb::arg("address"), nb::arg("bytes"), "Advises freshly allocated memory onto huge pages where that pays.");
+    piquant_python::init_context(m);
+    piquant_python::init_buffer(m);
+}
