@@ -10,6 +10,7 @@
 #include "kernels/minmax.hpp"
 #include "kernels/quantize.hpp"
 #include "kernels/requantize.hpp"
+#include "kernels/traffic.hpp"
 #define PIQUANT_KERNELS vectorized
 #endif
 
@@ -49,11 +50,38 @@ constexpr void fill_float(KernelTable& t, TypeList<Q...>) {
     t.minmax[float_index(F::dtype)] = PIQUANT_KERNELS::minmax<F>;
 }
 
+#ifndef PIQUANT_SIMD_SCALAR
+template <int Real, int Code>
+constexpr void fill_twins(KernelTable& t) {
+    constexpr int real = width_index(Real);
+    constexpr int code = width_index(Code);
+    t.traffic[real][code][0] = PIQUANT_KERNELS::traffic<Real, Code, Reduce::set>;
+    t.traffic[code][real][0] = PIQUANT_KERNELS::traffic<Code, Real, Reduce::set>;
+    t.traffic[code][real][1] = PIQUANT_KERNELS::traffic<Code, Real, Reduce::add>;
+}
+
+template <int Real>
+constexpr void fill_traffic(KernelTable& t) {
+    fill_twins<Real, 2>(t);
+    fill_twins<Real, 4>(t);
+    fill_twins<Real, 8>(t);
+    fill_twins<Real, 16>(t);
+    fill_twins<Real, 32>(t);
+    fill_twins<Real, 64>(t);
+}
+#endif
+
 template <class... F>
 constexpr KernelTable make_table(TypeList<F...>) {
     KernelTable t{};
     t.name = PIQUANT_STRING(PIQUANT_ISA);
     (fill_float<F>(t, Codes{}), ...);
+#ifndef PIQUANT_SIMD_SCALAR
+    fill_traffic<16>(t);
+    fill_traffic<32>(t);
+    fill_traffic<64>(t);
+    t.read_traffic = PIQUANT_KERNELS::read_traffic;
+#endif
     return t;
 }
 

@@ -30,12 +30,25 @@ struct Extent {
 using Kernel = void (*)(const KernelArgs&);
 using MinMaxKernel = Extent (*)(const void* in, size_t n);
 
+constexpr int width_count = 6;  // 2, 4, 8, 16, 32, 64 bits
+
+constexpr int width_index(int bits) {
+    int i = 0;
+    while ((2 << i) != bits) {
+        ++i;
+    }
+    return i;
+}
+
 struct KernelTable {
     const char* name;
     Kernel quantize[float_count][code_count][2];       // [from][to][Round]
     Kernel dequantize[code_count][float_count][2];     // [from][to][Reduce]
     Kernel requantize[float_count][code_count][2][2];  // [float][code][Round][Reduce]
     MinMaxKernel minmax[float_count];
+    // Twins of quantize and dequantize, by width_index; null for the scalar set, which has no vectors to compare with.
+    Kernel traffic[width_count][width_count][2];  // [from][to][Reduce]
+    MinMaxKernel read_traffic;                    // n in bytes
 };
 
 }  // namespace piquant

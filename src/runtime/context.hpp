@@ -21,6 +21,8 @@ public:
     // in is of the float dtype, except for dequantize; out is, except for quantize.
     piquant_status_t transform(Operation operation, const void* in, void* out, int real_dtype, int code_dtype, size_t n,
                                double scale, int64_t zero_point, const piquant_options_t* options);
+    // Moves the bytes of a conversion without converting; reads only, where out is null.
+    piquant_status_t move_traffic(const void* in, int in_dtype, void* out, int out_dtype, size_t n, int reduce_op);
     piquant_status_t compute_quant_params(const void* in, int in_dtype, int code_dtype, size_t n,
                                           const piquant_options_t* options, double& scale, int64_t& zero_point);
 
@@ -40,7 +42,7 @@ public:
 private:
     Context() = default;
 
-    Extent find_extent(const void* in, DType dtype, size_t n);
+    Extent reduce(MinMaxKernel kernel, const void* in, int bits, size_t n);
     void execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits);
 
     std::atomic<const KernelTable*> table_{nullptr};

@@ -53,6 +53,10 @@ inline bytes load_bytes(const void* p) {
     return {_mm256_loadu_si256(static_cast<const __m256i*>(p))};
 }
 
+inline void touch(bytes b) {
+    __asm__ volatile("" : : "x"(b.v));
+}
+
 template <Store S>
 inline void put256(void* p, __m256i v) {
     if constexpr (S == Store::stream) {

@@ -12,6 +12,7 @@
 //              load_codes(p)               `lanes` 32-bit codes
 //              load_words(p)               `lanes` 16-bit random words, zero-extended
 //              load_bytes(p)  put<S>(p, bytes|i32)  drain_stores(): orders streaming stores before later ones
+//              touch(bytes)                keeps a load whose result nobody uses
 //   float      splat, + - *, max_number(x, bound), min_number(x, bound): NaN in x gives the bound;
 //              min_or_nan(x, bound): NaN in x stays; round_even(f64), accumulate(before, v)
 //   min/max    lower(a, b), upper(a, b): plain minimum and maximum, NaN unspecified; nan_in(a, b)

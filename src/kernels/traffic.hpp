@@ -1,0 +1,58 @@
+// Traffic twins: the loads and stores of a conversion (widths, non-temporal policy, alignment) and no arithmetic. What a
+// kernel takes beyond its twin is its own cost; what the twin takes is the memory's.
+#pragma once
+
+#include "kernels/drive.hpp"
+
+namespace piquant {
+namespace {
+namespace vectorized {
+
+template <int InBits, int OutBits, Reduce O>
+class TrafficOp {
+public:
+    static constexpr int in_bits = InBits;
+    static constexpr int out_bits = OutBits;
+    // Whole registers on both sides.
+    static constexpr size_t block = simd::width * 8 / (InBits < OutBits ? InBits : OutBits);
+    static constexpr bool stochastic = false;
+    static constexpr bool reads_output = O == Reduce::add;
+
+    explicit TrafficOp(const KernelArgs&) : pattern_(simd::splat_pattern(0x5a5a5a5a)) {}
+
+    template <simd::Store S>
+    void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
+        for (size_t i = 0; i < bytes_for(block, InBits); i += simd::width) {
+            simd::touch(simd::load_bytes(in + i));
+        }
+        for (size_t i = 0; i < bytes_for(block, OutBits); i += simd::width) {
+            if constexpr (O == Reduce::add) {
+                simd::touch(simd::load_bytes(out + i));
+            }
+            simd::put<S>(out + i, pattern_);
+        }
+    }
+
+private:
+    simd::bytes pattern_;
+};
+
+template <int InBits, int OutBits, Reduce O>
+void traffic(const KernelArgs& a) {
+    Drive<TrafficOp<InBits, OutBits, O>>::run(a);
+}
+
+// The twin of minmax.
+inline Extent read_traffic(const void* in, size_t bytes) {
+    const auto* p = static_cast<const unsigned char*>(in);
+    for (size_t i = 0; i + 4 * simd::width <= bytes; i += 4 * simd::width) {
+        for (size_t k = 0; k < 4; ++k) {
+            simd::touch(simd::load_bytes(p + i + k * simd::width));
+        }
+    }
+    return {0, 0, false};
+}
+
+}  // namespace vectorized
+}  // namespace
+}  // namespace piquant
