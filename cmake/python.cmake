@@ -6,7 +6,8 @@ nanobind_add_module(_native NB_STATIC NOMINSIZE
   python/src/module.cpp
   python/src/context.cpp
   python/src/buffer.cpp
-  python/src/errors.cpp)
+  python/src/errors.cpp
+  python/src/measure.cpp)
 target_link_libraries(_native PRIVATE piquant)
 target_compile_options(_native PRIVATE $<$<BOOL:${PIQUANT_WERROR}>:-Werror>)
 set_target_properties(_native PROPERTIES INSTALL_RPATH "$ORIGIN/lib")

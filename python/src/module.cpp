@@ -21,4 +21,5 @@ NB_MODULE(_native, m) {
         nb::arg("address"), nb::arg("bytes"), "Advises freshly allocated memory onto huge pages where that pays.");
     piquant_python::init_context(m);
     piquant_python::init_buffer(m);
+    piquant_python::init_measure(m);
 }

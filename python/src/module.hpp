@@ -43,5 +43,6 @@ double number(nb::handle value, const char* argument);
 
 void init_context(nb::module_& m);
 void init_buffer(nb::module_& m);
+void init_measure(nb::module_& m);
 
 }  // namespace piquant_python
