@@ -1,0 +1,432 @@
+// AVX-512 F + BW + DQ + VL: 16 lanes of 32 bits.
+//
+// Packing instructions work in four 128-bit quarters, as those of AVX2 do in two halves: packing a and b gives
+// a0 b0 | a1 b1 | a2 b2 | a3 b3. One full permutation (vpermd, vpermq: one micro-operation everywhere) restores element
+// order; packing twice before it pays for it once. Comparisons give masks in registers of their own.
+#pragma once
+
+// The intrinsics of GCC before 12.3 and 13 leave a register unset where no lane of it is used, and warn of that.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#else
+#include <immintrin.h>
+#endif
+
+#include "core/types.hpp"
+
+namespace piquant {
+namespace {
+namespace simd {
+
+constexpr size_t lanes = 16;
+constexpr size_t width = 64;
+
+struct f32 {
+    __m512 v;
+};
+struct f64 {
+    __m512d lo, hi;
+};
+struct i32 {
+    __m512i v;
+};
+struct bytes {
+    __m512i v;
+};
+struct mask {
+    __mmask16 v;
+};
+
+inline mask operator|(mask a, mask b) {
+    return {_kor_mask16(a.v, b.v)};
+}
+inline mask no_lanes() {
+    return {0};
+}
+inline bool any(mask m) {
+    return m.v != 0;
+}
+inline mask nan_in(f32 a, f32 b) {
+    return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_UNORD_Q)};
+}
+
+// --- pieces ----------------------------------------------------------------------------------------------------
+
+// Lane l holds first + l * step: a constant to the compiler.
+inline __m512i ramp(int first, int step) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_add_epi32(_mm512_set1_epi32(first), _mm512_mullo_epi32(lane, _mm512_set1_epi32(step)));
+}
+inline __m512i join(__m256i lo, __m256i hi) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
+}
+
+// --- memory ----------------------------------------------------------------------------------------------------
+
+inline __m128i load128(const void* p) {
+    return _mm_loadu_si128(static_cast<const __m128i*>(p));
+}
+inline __m256i load256(const void* p) {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+inline bytes load_bytes(const void* p) {
+    return {_mm512_loadu_si512(p)};
+}
+
+template <Store S>
+inline void put512(void* p, __m512i v) {
+    if constexpr (S == Store::stream) {
+        _mm512_stream_si512(static_cast<__m512i*>(p), v);
+    } else {
+        _mm512_storeu_si512(p, v);
+    }
+}
+template <Store S, class V>
+inline void put(void* p, V a) {
+    put512<S>(p, a.v);
+}
+
+inline void drain_stores() {
+    _mm_sfence();
+}
+
+inline f32 load(float32, const void* p) {
+    return {_mm512_loadu_ps(p)};
+}
+inline f64 load(float64, const void* p) {
+    return {_mm512_loadu_pd(p), _mm512_loadu_pd(static_cast<const double*>(p) + 8)};
+}
+inline f32 load(float16, const void* p) {
+    return {_mm512_cvtph_ps(load256(p))};
+}
+inline f32 load(bfloat16, const void* p) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load256(p)), 16))};
+}
+
+template <Store S, Values>
+inline void store2(float32, void* p, f32 a, f32 b) {
+    auto* d = static_cast<char*>(p);
+    put512<S>(d, _mm512_castps_si512(a.v));
+    put512<S>(d + width, _mm512_castps_si512(b.v));
+}
+template <Store S, Values>
+inline void store2(float64, void* p, f64 a, f64 b) {
+    auto* d = static_cast<char*>(p);
+    put512<S>(d, _mm512_castpd_si512(a.lo));
+    put512<S>(d + width, _mm512_castpd_si512(a.hi));
+    put512<S>(d + 2 * width, _mm512_castpd_si512(b.lo));
+    put512<S>(d + 3 * width, _mm512_castpd_si512(b.hi));
+}
+template <Store S, Values>
+inline void store2(float16, void* p, f32 a, f32 b) {
+    const __m256i lo = _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m256i hi = _mm512_cvtps_ph(b.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    put512<S>(p, join(lo, hi));
+}
+
+// The kept and the lost halves of all floats are gathered first, in element order; rounding then works on 32 elements
+// at a time. Half to even goes up when the lost half is above 0x8000, or equal to it and the kept half is odd. Merging
+// the lowest kept bit into the lost half makes that one comparison:
+//
+//   kept   k...........o     up when (lost | o) > 1000000000000000
+//   lost   l............
+//
+// Five instructions for 32 elements. Infinity has lost nothing and stays; a NaN may carry past its end, and is quieted
+// instead. (vcvtneps2bf16 would flush subnormals, and is not part of this instruction set.)
+template <Store S, Values V>
+inline void store2(bfloat16, void* p, f32 a, f32 b) {
+    const __m512i one = _mm512_set1_epi16(1);
+    const __m512i even = ramp(0x00020000, 0x00040004);  // words 0, 2, 4 .. 62 of x and y
+    const __m512i odd = _mm512_add_epi16(even, one);
+    const __m512i x = _mm512_castps_si512(a.v);
+    const __m512i y = _mm512_castps_si512(b.v);
+    const __m512i kept = _mm512_permutex2var_epi16(x, odd, y);
+    const __m512i lost = _mm512_permutex2var_epi16(x, even, y);
+    constexpr int a_or_b_and_c = 0xf0 | (0xcc & 0xaa);
+    const __m512i merged = _mm512_ternarylogic_epi32(lost, kept, one, a_or_b_and_c);
+    const __mmask32 up = _mm512_cmpgt_epu16_mask(merged, _mm512_set1_epi16(-0x8000));
+    __m512i rounded = _mm512_mask_add_epi16(kept, up, kept, one);
+    if constexpr (V == Values::any) {
+        const __mmask32 nan = _mm512_kunpackw(nan_in(b, b).v, nan_in(a, a).v);
+        rounded = _mm512_mask_mov_epi16(rounded, nan, _mm512_or_si512(kept, _mm512_set1_epi16(0x40)));
+    }
+    put512<S>(p, rounded);
+}
+
+inline i32 load_words(const uint16_t* p) {
+    return {_mm512_cvtepu16_epi32(load256(p))};
+}
+
+inline __m512i widen(uint8, const unsigned char* p) {
+    return _mm512_cvtepu8_epi32(load128(p));
+}
+inline __m512i widen(int8, const unsigned char* p) {
+    return _mm512_cvtepi8_epi32(load128(p));
+}
+inline __m512i widen(uint16, const unsigned char* p) {
+    return _mm512_cvtepu16_epi32(load256(p));
+}
+inline __m512i widen(int16, const unsigned char* p) {
+    return _mm512_cvtepi16_epi32(load256(p));
+}
+// Sixteen crumbs fill a 32-bit word: broadcast it (from memory that is a load and nothing else), and lane l shifts by
+// 2 l. Signed fields go to the top of the lane and come back with an arithmetic shift.
+inline __m512i broadcast_word(const unsigned char* p) {
+    int32_t word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return _mm512_set1_epi32(word);
+}
+inline __m512i widen(uint2, const unsigned char* p) {
+    return _mm512_and_si512(_mm512_srlv_epi32(broadcast_word(p), ramp(0, 2)), _mm512_set1_epi32(3));
+}
+inline __m512i widen(int2, const unsigned char* p) {
+    return _mm512_srai_epi32(_mm512_sllv_epi32(broadcast_word(p), ramp(30, -2)), 30);
+}
+// Always inlined: results in an array would go through memory otherwise.
+template <class Q>
+[[gnu::always_inline]] inline void load_codes4(Q type, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 4; ++k) {
+        c[k].v = widen(type, p + bytes_for(k * lanes, Q::bits));
+    }
+}
+
+// Eight nibbles fill a 32-bit word. A vector takes two words, eight lanes each, out of one register of eight words:
+//
+//   lane      0  1  2 ..  7 |  8  9 .. 15
+//   word     2k 2k 2k .. 2k | 2k + 1 ..         one vpermd
+//   shift     0  4  8 .. 28 |  0  4 .. 28       one variable shift
+inline __m512i nibble_words(__m512i words, int k) {
+    return _mm512_permutexvar_epi32(_mm512_srli_epi32(ramp(16 * k, 1), 3), words);
+}
+[[gnu::always_inline]] inline void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
+    const __m512i shifts = _mm512_and_si512(ramp(0, 4), _mm512_set1_epi32(28));
+    const __m512i words = _mm512_castsi256_si512(load256(p));
+    for (int k = 0; k < 4; ++k) {
+        c[k].v = _mm512_and_si512(_mm512_srlv_epi32(nibble_words(words, k), shifts), _mm512_set1_epi32(15));
+    }
+}
+[[gnu::always_inline]] inline void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
+    const __m512i shifts = _mm512_and_si512(ramp(28, -4), _mm512_set1_epi32(28));
+    const __m512i words = _mm512_castsi256_si512(load256(p));
+    for (int k = 0; k < 4; ++k) {
+        c[k].v = _mm512_srai_epi32(_mm512_sllv_epi32(nibble_words(words, k), shifts), 28);
+    }
+}
+inline i32 load_codes(const unsigned char* p) {
+    return {load_bytes(p).v};
+}
+
+// --- float -----------------------------------------------------------------------------------------------------
+
+inline f32 splat(float x) {
+    return {_mm512_set1_ps(x)};
+}
+inline f64 splat(double x) {
+    return {_mm512_set1_pd(x), _mm512_set1_pd(x)};
+}
+inline f32 operator+(f32 a, f32 b) {
+    return {_mm512_add_ps(a.v, b.v)};
+}
+inline f32 operator-(f32 a, f32 b) {
+    return {_mm512_sub_ps(a.v, b.v)};
+}
+inline f32 operator*(f32 a, f32 b) {
+    return {_mm512_mul_ps(a.v, b.v)};
+}
+inline f64 operator+(f64 a, f64 b) {
+    return {_mm512_add_pd(a.lo, b.lo), _mm512_add_pd(a.hi, b.hi)};
+}
+inline f64 operator-(f64 a, f64 b) {
+    return {_mm512_sub_pd(a.lo, b.lo), _mm512_sub_pd(a.hi, b.hi)};
+}
+inline f64 operator*(f64 a, f64 b) {
+    return {_mm512_mul_pd(a.lo, b.lo), _mm512_mul_pd(a.hi, b.hi)};
+}
+
+// vminps and vmaxps return their second operand when either is NaN.
+inline f32 max_number(f32 x, f32 bound) {
+    return {_mm512_max_ps(x.v, bound.v)};
+}
+inline f64 max_number(f64 x, f64 bound) {
+    return {_mm512_max_pd(x.lo, bound.lo), _mm512_max_pd(x.hi, bound.hi)};
+}
+inline f32 min_number(f32 x, f32 bound) {
+    return {_mm512_min_ps(x.v, bound.v)};
+}
+inline f64 min_number(f64 x, f64 bound) {
+    return {_mm512_min_pd(x.lo, bound.lo), _mm512_min_pd(x.hi, bound.hi)};
+}
+template <class V>
+inline V min_or_nan(V x, V bound) {
+    return min_number(bound, x);
+}
+template <class V>
+inline V lower(V a, V b) {
+    return min_number(a, b);
+}
+template <class V>
+inline V upper(V a, V b) {
+    return max_number(a, b);
+}
+inline mask nan_in(f64 a, f64 b) {
+    return mask{_mm512_cmp_pd_mask(a.lo, a.hi, _CMP_UNORD_Q)} | mask{_mm512_cmp_pd_mask(b.lo, b.hi, _CMP_UNORD_Q)};
+}
+inline f64 round_even(f64 x) {
+    constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;  // to a multiple of 2^0
+    return {_mm512_roundscale_pd(x.lo, mode), _mm512_roundscale_pd(x.hi, mode)};
+}
+template <class V>
+inline V accumulate(V before, V v) {
+    return before + v;
+}
+
+// --- convert ---------------------------------------------------------------------------------------------------
+
+inline i32 to_i32(f32 x) {
+    return {_mm512_cvtps_epi32(x.v)};
+}
+inline i32 to_i32(f64 x) {
+    return {join(_mm512_cvtpd_epi32(x.lo), _mm512_cvtpd_epi32(x.hi))};
+}
+
+template <class V>
+inline V to(i32 a);
+template <>
+inline f32 to<f32>(i32 a) {
+    return {_mm512_cvtepi32_ps(a.v)};
+}
+template <>
+inline f64 to<f64>(i32 a) {
+    return {_mm512_cvtepi32_pd(_mm512_castsi512_si256(a.v)), _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(a.v, 1))};
+}
+template <class V>
+inline V to(f32 a);
+template <>
+inline f64 to<f64>(f32 a) {
+    return {_mm512_cvtps_pd(_mm512_castps512_ps256(a.v)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1))};
+}
+template <class V>
+inline V to(f64 a);
+template <>
+inline f64 to<f64>(f64 a) {
+    return a;
+}
+template <>
+inline f32 to<f32>(f64 a) {
+    return {_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(a.lo)), _mm512_cvtpd_ps(a.hi), 1)};
+}
+
+// --- integer ---------------------------------------------------------------------------------------------------
+
+inline i32 splat_i32(int32_t x) {
+    return {_mm512_set1_epi32(x)};
+}
+inline i32 iota() {
+    return {ramp(0, 1)};
+}
+inline i32 operator+(i32 a, i32 b) {
+    return {_mm512_add_epi32(a.v, b.v)};
+}
+inline i32 operator-(i32 a, i32 b) {
+    return {_mm512_sub_epi32(a.v, b.v)};
+}
+inline i32 operator^(i32 a, i32 b) {
+    return {_mm512_xor_si512(a.v, b.v)};
+}
+inline i32 mul_low(i32 a, i32 b) {
+    return {_mm512_mullo_epi32(a.v, b.v)};
+}
+inline i32 min(i32 a, i32 b) {
+    return {_mm512_min_epi32(a.v, b.v)};
+}
+inline i32 max(i32 a, i32 b) {
+    return {_mm512_max_epi32(a.v, b.v)};
+}
+template <int K>
+inline i32 shift_right_logical(i32 a) {
+    return {_mm512_srli_epi32(a.v, K)};
+}
+template <int K>
+inline i32 shift_right_arithmetic(i32 a) {
+    return {_mm512_srai_epi32(a.v, K)};
+}
+
+// --- narrow ----------------------------------------------------------------------------------------------------
+
+inline bytes splat_u8(unsigned x) {
+    return {_mm512_set1_epi8(static_cast<char>(x))};
+}
+inline bytes splat_u16(unsigned x) {
+    return {_mm512_set1_epi16(static_cast<short>(x))};
+}
+inline bytes splat_pattern(uint32_t x) {
+    return {_mm512_set1_epi32(static_cast<int>(x))};
+}
+inline bytes operator^(bytes a, bytes b) {
+    return {_mm512_xor_si512(a.v, b.v)};
+}
+inline bytes min_u8(bytes a, bytes b) {
+    return {_mm512_min_epu8(a.v, b.v)};
+}
+inline bytes max_u8(bytes a, bytes b) {
+    return {_mm512_max_epu8(a.v, b.v)};
+}
+inline bytes min_u16(bytes a, bytes b) {
+    return {_mm512_min_epu16(a.v, b.v)};
+}
+inline bytes max_u16(bytes a, bytes b) {
+    return {_mm512_max_epu16(a.v, b.v)};
+}
+
+// Eight-byte pieces of a packed register: a0 b0 a1 b1 a2 b2 a3 b3 -> a0 a1 a2 a3 b0 b1 b2 b3.
+inline bytes sort_pairs(__m512i packed) {
+    return {_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packed)};
+}
+
+inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
+    const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(a.v, b.v), zero.v);
+    const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(c.v, d.v), zero.v);
+    // Four-byte pieces of the packed register: a0 b0 c0 d0 | a1 b1 c1 d1 | .. -> a0 a1 a2 a3 b0 b1 ..
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return {_mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd))};
+}
+inline bytes narrow2(i32 a, i32 b) {
+    return sort_pairs(_mm512_packus_epi32(a.v, b.v));
+}
+
+// maddubs by (1, 16): each pair of bytes becomes even + 16 * odd, in 16 bits.
+inline bytes pack_nibbles(bytes a, bytes b) {
+    const __m512i weights = _mm512_set1_epi16(0x1001);
+    return sort_pairs(_mm512_packus_epi16(_mm512_maddubs_epi16(a.v, weights), _mm512_maddubs_epi16(b.v, weights)));
+}
+// maddubs by (1, 4), then madd by (1, 16): each four bytes become one, in 32 bits.
+inline i32 pack_quads(bytes a) {
+    const __m512i pairs = _mm512_maddubs_epi16(a.v, _mm512_set1_epi16(0x0401));
+    return {_mm512_madd_epi16(pairs, _mm512_set1_epi32(0x00100001))};
+}
+inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
+    return narrow4(pack_quads(a), pack_quads(b), pack_quads(c), pack_quads(d), bytes{_mm512_setzero_si512()});
+}
+
+// --- 16-bit float patterns by integer order ----------------------------------------------------------------------
+
+// Sign and magnitude become two's complement: negative patterns have their magnitude bits flipped.
+inline bytes ordered16(bytes a) {
+    constexpr int a_xor_b_and_c = 0xf0 ^ (0xcc & 0xaa);
+    const __m512i negative = _mm512_srai_epi16(a.v, 15);
+    return {_mm512_ternarylogic_epi32(a.v, negative, _mm512_set1_epi16(0x7fff), a_xor_b_and_c)};
+}
+inline bytes min_i16(bytes a, bytes b) {
+    return {_mm512_min_epi16(a.v, b.v)};
+}
+inline bytes max_i16(bytes a, bytes b) {
+    return {_mm512_max_epi16(a.v, b.v)};
+}
+
+}  // namespace simd
+}  // namespace
+}  // namespace piquant
