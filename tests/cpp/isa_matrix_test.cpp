@@ -167,5 +167,42 @@ TEST(IsaMinMax, EqualsScalar) {
     }
 }
 
+// One odd element among ones, at every position: no lane and no accumulator is left out.
+TEST(IsaMinMax, FindsOneElementAnywhere) {
+    const double odd_ones[] = {-2.0, 3.0, INFINITY, -INFINITY, NAN};
+    constexpr size_t n = 16 * 16 + 5;  // two blocks of the widest registers, and a rest
+    const auto write = [](DType type, unsigned char* p, double x) {
+        const float f = static_cast<float>(x);
+        const uint16_t h = type == DType::float16 ? float32_to_float16(f) : float32_to_bfloat16(f);
+        const void* from = type == DType::float64   ? static_cast<const void*>(&x)
+                           : type == DType::float32 ? static_cast<const void*>(&f)
+                                                    : &h;
+        std::memcpy(p, from, bytes_for(1, info(type).bits));
+    };
+    for (const Isa* isa : vector_isas()) {
+        for (int f = 0; f < float_count; ++f) {
+            const auto type = static_cast<DType>(f);
+            const size_t size = bytes_for(1, info(type).bits);
+            Bytes data(n * size);
+            for (size_t i = 0; i < n; ++i) {
+                write(type, data.data() + i * size, 1.0);
+            }
+            for (size_t i = 0; i < n; ++i) {
+                for (double odd : odd_ones) {
+                    write(type, data.data() + i * size, odd);
+                    const Extent e = isa->table->minmax[f](data.data(), n);
+                    const bool finite = !e.has_nan && std::isfinite(e.lo) && std::isfinite(e.hi);
+                    ASSERT_EQ(finite, std::isfinite(odd)) << isa->name << " " << info(type).name << " at " << i;
+                    if (finite) {
+                        ASSERT_EQ(e.lo, std::fmin(odd, 1.0)) << isa->name << " " << info(type).name << " at " << i;
+                        ASSERT_EQ(e.hi, std::fmax(odd, 1.0)) << isa->name << " " << info(type).name << " at " << i;
+                    }
+                }
+                write(type, data.data() + i * size, 1.0);
+            }
+        }
+    }
+}
+
 }  // namespace
 }  // namespace piquant
