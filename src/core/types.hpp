@@ -31,6 +31,10 @@
     X(int64, 64, true, int64_t)    \
     X(uint64, 64, false, uint64_t)
 
+// Functions that hot loops are made of. A call inside such a loop re-reads its constants from memory every time, and the
+// compilers' own judgement lets one through for the larger instances.
+#define PIQUANT_INLINE inline __attribute__((always_inline))
+
 namespace piquant {
 
 enum class DType : int {

@@ -9,16 +9,15 @@ namespace piquant {
 namespace {
 namespace vectorized {
 
-// Two vectors of results into the output, by the reduce operator. Fresh results hold no NaN: scale is finite and so
-// is every difference; a sum may.
+// Two vectors of results into the output, by the reduce operator.
 template <class F, Reduce O, simd::Store S>
-inline void reduce2(unsigned char* out, simd::vec<F> a, simd::vec<F> b) {
+PIQUANT_INLINE void reduce2(unsigned char* out, simd::vec<F> a, simd::vec<F> b) {
     if constexpr (O == Reduce::set) {
-        simd::store2<S, simd::Values::numbers>(F{}, out, a, b);
+        simd::store2<S>(F{}, out, a, b);
     } else {
         const simd::vec<F> sum_a = simd::accumulate(simd::load(F{}, out), a);
         const simd::vec<F> sum_b = simd::accumulate(simd::load(F{}, out + bytes_for(simd::lanes, F::bits)), b);
-        simd::store2<S, simd::Values::any>(F{}, out, sum_a, sum_b);
+        simd::store2<S>(F{}, out, sum_a, sum_b);
     }
 }
 
@@ -39,7 +38,7 @@ public:
           zero_(simd::splat_i32(static_cast<int32_t>(static_cast<uint32_t>(a.zero_point)))) {}
 
     template <simd::Store S>
-    void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
         simd::i32 codes[4];
         simd::load_codes4(Q{}, in, codes);
         reduce2<F, O, S>(out, value(codes[0]), value(codes[1]));
@@ -47,7 +46,7 @@ public:
     }
 
 private:
-    V value(simd::i32 code) const { return simd::to<V>(code - zero_) * scale_; }
+    PIQUANT_INLINE V value(simd::i32 code) const { return simd::to<V>(code - zero_) * scale_; }
 
     V scale_;
     simd::i32 zero_;
@@ -73,12 +72,12 @@ public:
                             (Q::is_signed ? 0.0 : 2147483648.0))) {}
 
     template <simd::Store S>
-    void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
         reduce2<F, O, S>(out, value(in), value(in + bytes_for(simd::lanes, 32)));
     }
 
 private:
-    V value(const unsigned char* in) const {
+    PIQUANT_INLINE V value(const unsigned char* in) const {
         const simd::i32 code = simd::load_codes(in);
         return simd::to<V>(simd::to<simd::f64>(Q::is_signed ? code : code ^ top_bit_) - zero_) * scale_;
     }

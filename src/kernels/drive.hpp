@@ -90,8 +90,10 @@ private:
         }
     }
 
+    // Out of line: three callers share it, and register allocation starts afresh.
     template <simd::Store S>
-    void blocks(const unsigned char* in, unsigned char* out, const uint16_t* words, size_t n) const {
+    __attribute__((noinline)) void blocks(const unsigned char* in, unsigned char* out, const uint16_t* words,
+                                          size_t n) const {
         const Op op = op_;  // a local whose address no store can reach: its constants stay in registers
         for (size_t i = 0; i < n; i += Op::block) {
             op.template block_at<S>(in, out, words);

@@ -43,10 +43,8 @@ Extent minmax_floats(const unsigned char* in, size_t n) {
         nans = nans | simd::nan_in(x[0], x[1]) | simd::nan_in(x[2], x[3]);
     }
     unsigned char ends[2][simd::lanes * F::bits / 8 * 2];
-    simd::store2<simd::Store::cached, simd::Values::any>(F{}, ends[0], simd::lower(lo[0], lo[1]),
-                                                         simd::lower(lo[2], lo[3]));
-    simd::store2<simd::Store::cached, simd::Values::any>(F{}, ends[1], simd::upper(hi[0], hi[1]),
-                                                         simd::upper(hi[2], hi[3]));
+    simd::store2<simd::Store::cached>(F{}, ends[0], simd::lower(lo[0], lo[1]), simd::lower(lo[2], lo[3]));
+    simd::store2<simd::Store::cached>(F{}, ends[1], simd::upper(hi[0], hi[1]), simd::upper(hi[2], hi[3]));
     const Extent e = {elementwise::minmax<F>(ends[0], 2 * simd::lanes).lo,
                       elementwise::minmax<F>(ends[1], 2 * simd::lanes).hi, simd::any(nans)};
     return merge_rest<F>(e, in, n - i);

@@ -28,8 +28,9 @@ inline uint32_t raised(uint64_t code) {
     return static_cast<uint32_t>(code - code_min(Q::bits, Q::is_signed));
 }
 
-// Ranged: the caller's range is narrower than the type, so saturation alone does not clamp to it.
-template <class F, class Q, Round R, bool Ranged>
+// Floor: quant_min lies above the type's minimum, where saturation does not clamp to it. The upper end needs no clamp
+// here, rounding has seen to it.
+template <class F, class Q, Round R, bool Floor>
 class QuantizeOp {
 public:
     static constexpr int in_bits = F::bits;
@@ -43,16 +44,15 @@ public:
           zero8_(simd::splat_u16(raised<Q>(a.zero_point))),
           zero16_(simd::splat_i32(static_cast<int32_t>(raised<Q>(a.zero_point)))),
           sign_(simd::splat_pattern(sign_pattern<Q>())),
-          min_(Q::bits == 16 ? simd::splat_u16(raised<Q>(a.quant_min)) : simd::splat_u8(raised<Q>(a.quant_min))),
-          max_(Q::bits == 16 ? simd::splat_u16(raised<Q>(a.quant_max)) : simd::splat_u8(raised<Q>(a.quant_max))) {}
+          min_(Q::bits == 16 ? simd::splat_u16(raised<Q>(a.quant_min)) : simd::splat_u8(raised<Q>(a.quant_min))) {}
 
     template <simd::Store S>
-    void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const {
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const {
         simd::bytes codes;
         if constexpr (Q::bits == 16) {
             codes = simd::narrow2(integers(in, words, 0) + zero16_, integers(in, words, 1) + zero16_);
-            if constexpr (Ranged) {
-                codes = simd::min_u16(simd::max_u16(codes, min_), max_);
+            if constexpr (Floor) {
+                codes = simd::max_u16(codes, min_);
             }
         } else if constexpr (Q::bits == 8) {
             codes = codes8(in, words, 0);
@@ -70,15 +70,14 @@ public:
 
 private:
     // Vector k of the block.
-    simd::i32 integers(const unsigned char* in, const uint16_t* words, size_t k) const {
+    PIQUANT_INLINE simd::i32 integers(const unsigned char* in, const uint16_t* words, size_t k) const {
         return round_(in + k * bytes_for(simd::lanes, F::bits), stochastic ? words + k * simd::lanes : nullptr);
     }
     // Four vectors of the block as one register of bytes.
-    simd::bytes codes8(const unsigned char* in, const uint16_t* words, size_t k) const {
+    PIQUANT_INLINE simd::bytes codes8(const unsigned char* in, const uint16_t* words, size_t k) const {
         const simd::bytes codes = simd::narrow4(integers(in, words, 4 * k), integers(in, words, 4 * k + 1),
                                                 integers(in, words, 4 * k + 2), integers(in, words, 4 * k + 3), zero8_);
-        // Bytes saturate at 0 and 255; narrower fields end earlier.
-        return Ranged || Q::bits < 8 ? simd::min_u8(simd::max_u8(codes, min_), max_) : codes;
+        return Floor ? simd::max_u8(codes, min_) : codes;
     }
 
     simd::Rounder<F, reach_of(Q::bits), R> round_;
@@ -86,7 +85,6 @@ private:
     simd::i32 zero16_;
     simd::bytes sign_;
     simd::bytes min_;
-    simd::bytes max_;
 };
 
 // 32-bit codes: the sum with the zero point and the clamp in float64, which is exact, shifted into int32's range.
@@ -107,7 +105,7 @@ public:
           top_bit_(simd::splat_i32(INT32_MIN)) {}
 
     template <simd::Store S>
-    void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const {
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const {
         const simd::f64 sum = round_(in, words) + zero_;
         const simd::i32 code = simd::to_i32(simd::min_number(simd::max_number(sum, min_), max_));
         simd::put<S>(out, Q::is_signed ? code : code ^ top_bit_);
@@ -131,9 +129,7 @@ void quantize(const KernelArgs& a) {
         elementwise::quantize<F, Q, R>(a);
     } else if constexpr (Q::bits == 32) {
         Drive<QuantizeOp32<F, Q, R>>::run(a);
-    } else if constexpr (Q::bits < 8) {
-        Drive<QuantizeOp<F, Q, R, true>>::run(a);
-    } else if (a.quant_min == code_min(Q::bits, Q::is_signed) && a.quant_max == code_max(Q::bits, Q::is_signed)) {
+    } else if (a.quant_min == code_min(Q::bits, Q::is_signed)) {
         Drive<QuantizeOp<F, Q, R, false>>::run(a);
     } else {
         Drive<QuantizeOp<F, Q, R, true>>::run(a);

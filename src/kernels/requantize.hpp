@@ -32,7 +32,7 @@ public:
           max_(bound(static_cast<int64_t>(a.quant_max - a.zero_point))) {}
 
     template <simd::Store S>
-    void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const {
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const {
         reduce2<F, O, S>(out, value(in, words), value(in + bytes_for(simd::lanes, F::bits), words + simd::lanes));
     }
 
@@ -47,13 +47,13 @@ private:
         }
     }
 
-    V value(const unsigned char* in, const uint16_t* words) const {
+    PIQUANT_INLINE V value(const unsigned char* in, const uint16_t* words) const {
         const Integer r = round_(in, words);
         if constexpr (W == Reach::wide) {
             // Adding zero turns -0 into the +0 that an integer gives.
             return simd::to<V>(simd::min_number(simd::max_number(r, min_), max_) + simd::splat(0.0)) * scale_;
         } else {
-            return simd::to<V>(simd::min(simd::max(r, min_), max_)) * scale_;
+            return simd::to<V>(simd::max(r, min_)) * scale_;  // rounding has clamped the upper end
         }
     }
 

@@ -22,8 +22,20 @@ using vec = decltype(load(F{}, nullptr));
 template <class F, Reach W, Round R>
 class Rounder;
 
-// Exact for |y| < 2^15; beyond, a number of the same sign of at least 2^15 - 2, which saturates any such code. NaN is
-// the lowest integer. Stochastic rounding is one addition in fixed point, whose carry is the rounding:
+// Largest and smallest integer that r may be, for clamp(r + zero_point, quant_min, quant_max).
+template <class T>
+inline T highest_integer(const KernelArgs& a) {
+    return static_cast<T>(static_cast<int64_t>(a.quant_max - a.zero_point));
+}
+template <class T>
+inline T lowest_integer(const KernelArgs& a) {
+    return static_cast<T>(static_cast<int64_t>(a.quant_min - a.zero_point));
+}
+
+// For codes of at most 8 bits. The upper clamp comes first, in float, because conversion turns overflow into the lowest
+// integer; its bound is an integer, so that rounding, which is monotone, cannot leave it. Below, the result is exact for
+// y > -2^15, and beyond a number of at most -2^15 + 1, which saturates any such code; NaN is the lowest integer.
+// Stochastic rounding is one addition in fixed point, whose carry is the rounding:
 //
 //   y * 65536      iiiiiiiiiiiiiiii.ffffffffffffffff
 //   random word    0000000000000000.uuuuuuuuuuuuuuuu
@@ -33,9 +45,11 @@ class Rounder<F, Reach::narrow, R> {
 
 public:
     explicit Rounder(const KernelArgs& a)
-        : inverse_(splat(static_cast<T>(a.inverse))), limit_(splat(T{limit})), two16_(splat(T{65536})) {}
+        : inverse_(splat(static_cast<T>(a.inverse))),
+          limit_(splat(highest_integer<T>(a) * (R == Round::nearest ? T{1} : T{65536}))),
+          two16_(splat(T{65536})) {}
 
-    i32 operator()(const void* p, [[maybe_unused]] const uint16_t* words) const {
+    PIQUANT_INLINE i32 operator()(const void* p, [[maybe_unused]] const uint16_t* words) const {
         const vec<F> y = load(F{}, p) * inverse_;
         if constexpr (R == Round::nearest) {
             return to_i32(min_or_nan(y, limit_));
@@ -45,13 +59,13 @@ public:
     }
 
 private:
-    static constexpr T limit = 2147418112;  // 2^31 - 2^16: below int32's end by one random word or zero point
     vec<F> inverse_;
     vec<F> limit_;
     vec<F> two16_;
 };
 
-// Nearest: as above, exact for |y| < 2^31 - 2^16. Stochastic: exact for |y| <= 2^20, clamped there; NaN is the lowest.
+// For codes of 16 bits. Nearest as above, exact for y > -2^31. Stochastic rounding needs the remainder apart, since integer
+// and fraction no longer share 32 bits; there y is clamped at both ends, and NaN is the lower.
 template <class F, Round R>
 class Rounder<F, Reach::medium, R> {
     using T = typename F::compute;
@@ -60,11 +74,11 @@ public:
     explicit Rounder(const KernelArgs& a)
         : nearest_(a),
           inverse_(splat(static_cast<T>(a.inverse))),
-          lowest_(splat(T{-1048576})),
-          highest_(splat(T{1048576})),
+          lowest_(splat(lowest_integer<T>(a))),
+          highest_(splat(highest_integer<T>(a))),
           two16_(splat(T{65536})) {}
 
-    i32 operator()(const void* p, const uint16_t* words) const {
+    PIQUANT_INLINE i32 operator()(const void* p, const uint16_t* words) const {
         if constexpr (R == Round::nearest) {
             return nearest_(p, words);
         } else {
@@ -91,7 +105,7 @@ class Rounder<F, Reach::wide, R> {
 public:
     explicit Rounder(const KernelArgs& a) : inverse_(splat(static_cast<T>(a.inverse))), two16_(splat(65536.0)) {}
 
-    f64 operator()(const void* p, [[maybe_unused]] const uint16_t* words) const {
+    PIQUANT_INLINE f64 operator()(const void* p, [[maybe_unused]] const uint16_t* words) const {
         const f64 y = to<f64>(load(F{}, p) * inverse_);
         const f64 nearest = round_even(y);
         if constexpr (R == Round::nearest) {

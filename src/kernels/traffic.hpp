@@ -21,7 +21,7 @@ public:
     explicit TrafficOp(const KernelArgs&) : pattern_(simd::splat_pattern(0x5a5a5a5a)) {}
 
     template <simd::Store S>
-    void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
         for (size_t i = 0; i < bytes_for(block, InBits); i += simd::width) {
             simd::touch(simd::load_bytes(in + i));
         }

@@ -92,13 +92,13 @@ inline f32 load(bfloat16, const void* p) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(p)), 16))};
 }
 
-template <Store S, Values>
+template <Store S>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
     put256<S>(d, _mm256_castps_si256(a.v));
     put256<S>(d + width, _mm256_castps_si256(b.v));
 }
-template <Store S, Values>
+template <Store S>
 inline void store2(float64, void* p, f64 a, f64 b) {
     auto* d = static_cast<char*>(p);
     put256<S>(d, _mm256_castpd_si256(a.lo));
@@ -106,7 +106,7 @@ inline void store2(float64, void* p, f64 a, f64 b) {
     put256<S>(d + 2 * width, _mm256_castpd_si256(b.lo));
     put256<S>(d + 3 * width, _mm256_castpd_si256(b.hi));
 }
-template <Store S, Values>
+template <Store S>
 inline void store2(float16, void* p, f32 a, f32 b) {
     const __m128i lo = _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m128i hi = _mm256_cvtps_ph(b.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -114,25 +114,16 @@ inline void store2(float16, void* p, f32 a, f32 b) {
 }
 
 // Upper half of each float, rounded half to even: add 0x7fff plus the lowest kept bit, which carries into the kept
-// half exactly where rounding goes up. Infinity survives that; a NaN may not, and is quieted instead.
-template <Values V>
+// half exactly where rounding goes up. Infinities, and NaNs that came from bfloat16, have a lower half of zero and stay.
 inline __m256i bfloat16_in_dwords(f32 x) {
     const __m256i bits = _mm256_castps_si256(x.v);
-    const __m256i upper = _mm256_srli_epi32(bits, 16);
-    const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     const __m256i bias = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-    const __m256i up = _mm256_srli_epi32(_mm256_add_epi32(bits, bias), 16);
-    if constexpr (V == Values::numbers) {
-        return up;
-    } else {
-        const __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
-        const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q));
-        return _mm256_blendv_epi8(up, quiet, nan);
-    }
+    return _mm256_srli_epi32(_mm256_add_epi32(bits, bias), 16);
 }
-template <Store S, Values V>
+template <Store S>
 inline void store2(bfloat16, void* p, f32 a, f32 b) {
-    const __m256i packed = _mm256_packus_epi32(bfloat16_in_dwords<V>(a), bfloat16_in_dwords<V>(b));
+    const __m256i packed = _mm256_packus_epi32(bfloat16_in_dwords(a), bfloat16_in_dwords(b));
     put256<S>(p, _mm256_permute4x64_epi64(packed, 0xd8));
 }
 

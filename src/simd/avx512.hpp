@@ -77,6 +77,10 @@ inline bytes load_bytes(const void* p) {
     return {_mm512_loadu_si512(p)};
 }
 
+inline void touch(bytes b) {
+    __asm__ volatile("" : : "v"(b.v));
+}
+
 template <Store S>
 inline void put512(void* p, __m512i v) {
     if constexpr (S == Store::stream) {
@@ -107,13 +111,13 @@ inline f32 load(bfloat16, const void* p) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load256(p)), 16))};
 }
 
-template <Store S, Values>
+template <Store S>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
     put512<S>(d, _mm512_castps_si512(a.v));
     put512<S>(d + width, _mm512_castps_si512(b.v));
 }
-template <Store S, Values>
+template <Store S>
 inline void store2(float64, void* p, f64 a, f64 b) {
     auto* d = static_cast<char*>(p);
     put512<S>(d, _mm512_castpd_si512(a.lo));
@@ -121,7 +125,7 @@ inline void store2(float64, void* p, f64 a, f64 b) {
     put512<S>(d + 2 * width, _mm512_castpd_si512(b.lo));
     put512<S>(d + 3 * width, _mm512_castpd_si512(b.hi));
 }
-template <Store S, Values>
+template <Store S>
 inline void store2(float16, void* p, f32 a, f32 b) {
     const __m256i lo = _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m256i hi = _mm512_cvtps_ph(b.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -135,9 +139,9 @@ inline void store2(float16, void* p, f32 a, f32 b) {
 //   kept   k...........o     up when (lost | o) > 1000000000000000
 //   lost   l............
 //
-// Five instructions for 32 elements. Infinity has lost nothing and stays; a NaN may carry past its end, and is quieted
-// instead. (vcvtneps2bf16 would flush subnormals, and is not part of this instruction set.)
-template <Store S, Values V>
+// Five instructions for 32 elements. Infinities, and NaNs that came from bfloat16, have lost nothing and stay.
+// (vcvtneps2bf16 would flush subnormals, and is not part of this instruction set.)
+template <Store S>
 inline void store2(bfloat16, void* p, f32 a, f32 b) {
     const __m512i one = _mm512_set1_epi16(1);
     const __m512i even = ramp(0x00020000, 0x00040004);  // words 0, 2, 4 .. 62 of x and y
@@ -149,12 +153,7 @@ inline void store2(bfloat16, void* p, f32 a, f32 b) {
     constexpr int a_or_b_and_c = 0xf0 | (0xcc & 0xaa);
     const __m512i merged = _mm512_ternarylogic_epi32(lost, kept, one, a_or_b_and_c);
     const __mmask32 up = _mm512_cmpgt_epu16_mask(merged, _mm512_set1_epi16(-0x8000));
-    __m512i rounded = _mm512_mask_add_epi16(kept, up, kept, one);
-    if constexpr (V == Values::any) {
-        const __mmask32 nan = _mm512_kunpackw(nan_in(b, b).v, nan_in(a, a).v);
-        rounded = _mm512_mask_mov_epi16(rounded, nan, _mm512_or_si512(kept, _mm512_set1_epi16(0x40)));
-    }
-    put512<S>(p, rounded);
+    put512<S>(p, _mm512_mask_add_epi16(kept, up, kept, one));
 }
 
 inline i32 load_words(const uint16_t* p) {

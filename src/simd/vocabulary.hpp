@@ -7,7 +7,8 @@
 //              mask   a set of lanes, | joins two
 //
 //   memory     load(F, p)                  `lanes` elements of float type F, widened to the compute type
-//              store2<S, V>(F, p, a, b)    2 * lanes elements, rounded to F
+//              store2<S>(F, p, a, b)       2 * lanes elements, rounded to F; a NaN only as the sum of an F and a number
+//                                          or of infinities, so that nothing of it is rounded off
 //              load_codes4(Q, p, c)        4 * lanes codes of at most 16 bits, extended to four i32
 //              load_codes(p)               `lanes` 32-bit codes
 //              load_words(p)               `lanes` 16-bit random words, zero-extended
@@ -37,7 +38,6 @@ namespace {
 namespace simd {
 
 enum class Store { cached, stream };  // stream: non-temporal, bypassing the caches
-enum class Values { numbers, any };   // numbers: no NaN among the values
 
 }  // namespace simd
 }  // namespace
