@@ -12,15 +12,20 @@
 namespace piquant {
 namespace {
 
+// A 2- or 4-bit field, sign- or zero-extended to a 64-bit pattern.
+template <class Q>
+inline uint64_t field_to_code(unsigned field) {
+    constexpr uint64_t sign = Q::is_signed ? uint64_t{1} << (Q::bits - 1) : 0;
+    return (field ^ sign) - sign;
+}
+
 // Code i of the array at p, sign- or zero-extended to a 64-bit pattern.
 template <class Q>
 inline uint64_t load_code(const unsigned char* p, size_t i) {
     if constexpr (Q::bits < 8) {
         constexpr size_t per_byte = 8 / Q::bits;
         const unsigned shift = static_cast<unsigned>(i % per_byte) * Q::bits;
-        const uint64_t field = (p[i / per_byte] >> shift) & ((1u << Q::bits) - 1);
-        constexpr uint64_t sign = Q::is_signed ? uint64_t{1} << (Q::bits - 1) : 0;
-        return (field ^ sign) - sign;
+        return field_to_code<Q>((p[i / per_byte] >> shift) & ((1u << Q::bits) - 1));
     } else {
         typename Q::storage s;
         __builtin_memcpy(&s, p + i * sizeof s, sizeof s);

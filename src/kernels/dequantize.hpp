@@ -52,6 +52,74 @@ private:
     simd::i32 zero_;
 };
 
+// 2- and 4-bit codes have so few values that a register holds them all: dequantization is a table lookup by the raw field,
+// and the sign costs nothing. Entry k of the table is what field k % 2^bits stands for.
+template <class Q, class F>
+class DequantizeTable {
+    using Entry = typename F::storage;
+
+public:
+    explicit DequantizeTable(const KernelArgs& a) {
+        for (unsigned k = 0; k < 16; ++k) {
+            const uint64_t code = field_to_code<Q>(k % (1u << Q::bits));
+            store_element<F>(&entries_[k], dequantize_element<Q>(code, static_cast<float>(a.scale), a.zero_point));
+        }
+    }
+    const Entry (&entries() const)[16] { return entries_; }
+
+private:
+    Entry entries_[16];
+};
+
+// To float32, and to the 16-bit formats where a sum needs float32 values.
+template <class Q, class F, Reduce O>
+class DequantizeFields {
+public:
+    static constexpr int in_bits = Q::bits;
+    static constexpr int out_bits = F::bits;
+    static constexpr size_t block = 4 * simd::lanes;
+    static constexpr bool stochastic = false;
+    static constexpr bool reads_output = O == Reduce::add;
+
+    explicit DequantizeFields(const KernelArgs& a)
+        : table_(simd::make_table(DequantizeTable<Q, float32>(a).entries())) {}
+
+    template <simd::Store S>
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
+        simd::f32 v[4];
+        simd::lookup(Q{}, in, table_, v);
+        reduce2<F, O, S>(out, v[0], v[1]);
+        reduce2<F, O, S>(out + bytes_for(2 * simd::lanes, F::bits), v[2], v[3]);
+    }
+
+private:
+    simd::table32 table_;
+};
+
+// To the 16-bit formats: the table holds finished patterns, and no float arithmetic is left.
+template <class Q, class F>
+class DequantizeFields16 {
+public:
+    static constexpr int in_bits = Q::bits;
+    static constexpr int out_bits = 16;
+    static constexpr size_t block = 4 * simd::lanes;
+    static constexpr bool stochastic = false;
+    static constexpr bool reads_output = false;
+
+    explicit DequantizeFields16(const KernelArgs& a) : table_(simd::make_table(DequantizeTable<Q, F>(a).entries())) {}
+
+    template <simd::Store S>
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
+        simd::bytes v[2];
+        simd::lookup(Q{}, in, table_, v);
+        simd::put<S>(out, v[0]);
+        simd::put<S>(out + simd::width, v[1]);
+    }
+
+private:
+    simd::table16 table_;
+};
+
 // 32-bit codes: differences need 33 bits, which float64 holds exactly.
 template <class Q, class F, Reduce O>
 class DequantizeOp32 {
@@ -93,6 +161,10 @@ void dequantize(const KernelArgs& a) {
         elementwise::dequantize<Q, F, O>(a);
     } else if constexpr (Q::bits == 32) {
         Drive<DequantizeOp32<Q, F, O>>::run(a);
+    } else if constexpr (Q::bits < 8 && F::bits == 16 && O == Reduce::set) {
+        Drive<DequantizeFields16<Q, F>>::run(a);
+    } else if constexpr (Q::bits < 8 && F::bits < 64) {
+        Drive<DequantizeFields<Q, F, O>>::run(a);
     } else {
         Drive<DequantizeOp<Q, F, O>>::run(a);
     }

@@ -17,7 +17,7 @@ public:
     explicit WordTile(uint64_t seed) : seed_(seed) {}
 
     // The words of elements index .. index + n - 1, n <= capacity, valid until the next call.
-    const uint16_t* fill(uint64_t index, size_t n) {
+    __attribute__((noinline)) const uint16_t* fill(uint64_t index, size_t n) {
         constexpr uint64_t step = 2 * simd::lanes;  // words in a register; divides a block of 65,536
         const auto skip = static_cast<size_t>(index % step);
         const size_t end = n + skip;

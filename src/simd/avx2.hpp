@@ -131,61 +131,58 @@ inline i32 load_words(const uint16_t* p) {
     return {_mm256_cvtepu16_epi32(load128(p))};
 }
 
-inline void load_codes4(uint8, const unsigned char* p, i32 (&c)[4]) {
+PIQUANT_INLINE void load_codes4(uint8, const unsigned char* p, i32 (&c)[4]) {
     for (size_t k = 0; k < 4; ++k) {
         c[k].v = _mm256_cvtepu8_epi32(load64(p + 8 * k));
     }
 }
-inline void load_codes4(int8, const unsigned char* p, i32 (&c)[4]) {
+PIQUANT_INLINE void load_codes4(int8, const unsigned char* p, i32 (&c)[4]) {
     for (size_t k = 0; k < 4; ++k) {
         c[k].v = _mm256_cvtepi8_epi32(load64(p + 8 * k));
     }
 }
-inline void load_codes4(uint16, const unsigned char* p, i32 (&c)[4]) {
+PIQUANT_INLINE void load_codes4(uint16, const unsigned char* p, i32 (&c)[4]) {
     for (size_t k = 0; k < 4; ++k) {
         c[k].v = _mm256_cvtepu16_epi32(load128(p + 16 * k));
     }
 }
-inline void load_codes4(int16, const unsigned char* p, i32 (&c)[4]) {
+PIQUANT_INLINE void load_codes4(int16, const unsigned char* p, i32 (&c)[4]) {
     for (size_t k = 0; k < 4; ++k) {
         c[k].v = _mm256_cvtepi16_epi32(load128(p + 16 * k));
     }
 }
+inline __m256i broadcast_word(const unsigned char* p) {
+    int32_t word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return _mm256_set1_epi32(word);
+}
 // Eight nibbles fill a 32-bit word: broadcast it, and lane l shifts by 4 l. Signed fields go to the top of the lane
 // and come back with an arithmetic shift.
-inline void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
+PIQUANT_INLINE void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
     const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
     for (size_t k = 0; k < 4; ++k) {
-        int32_t word;
-        __builtin_memcpy(&word, p + 4 * k, sizeof word);
-        c[k].v = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(word), shifts), _mm256_set1_epi32(15));
+        c[k].v = _mm256_and_si256(_mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts), _mm256_set1_epi32(15));
     }
 }
-inline void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
+PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
     const __m256i shifts = _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0);
     for (size_t k = 0; k < 4; ++k) {
-        int32_t word;
-        __builtin_memcpy(&word, p + 4 * k, sizeof word);
-        c[k].v = _mm256_srai_epi32(_mm256_sllv_epi32(_mm256_set1_epi32(word), shifts), 28);
+        c[k].v = _mm256_srai_epi32(_mm256_sllv_epi32(broadcast_word(p + 4 * k), shifts), 28);
     }
 }
 // Sixteen crumbs fill a 32-bit word: two vectors out of each.
-inline void load_codes4(uint2, const unsigned char* p, i32 (&c)[4]) {
+PIQUANT_INLINE void load_codes4(uint2, const unsigned char* p, i32 (&c)[4]) {
     const __m256i shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
     for (size_t k = 0; k < 2; ++k) {
-        int32_t word;
-        __builtin_memcpy(&word, p + 4 * k, sizeof word);
-        const __m256i low = _mm256_srlv_epi32(_mm256_set1_epi32(word), shifts);
+        const __m256i low = _mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts);
         c[2 * k].v = _mm256_and_si256(low, _mm256_set1_epi32(3));
         c[2 * k + 1].v = _mm256_and_si256(_mm256_srli_epi32(low, 16), _mm256_set1_epi32(3));
     }
 }
-inline void load_codes4(int2, const unsigned char* p, i32 (&c)[4]) {
+PIQUANT_INLINE void load_codes4(int2, const unsigned char* p, i32 (&c)[4]) {
     const __m256i shifts = _mm256_setr_epi32(14, 12, 10, 8, 6, 4, 2, 0);
     for (size_t k = 0; k < 2; ++k) {
-        int32_t word;
-        __builtin_memcpy(&word, p + 4 * k, sizeof word);
-        const __m256i high = _mm256_sllv_epi32(_mm256_set1_epi32(word), shifts);
+        const __m256i high = _mm256_sllv_epi32(broadcast_word(p + 4 * k), shifts);
         c[2 * k].v = _mm256_srai_epi32(_mm256_slli_epi32(high, 16), 30);
         c[2 * k + 1].v = _mm256_srai_epi32(high, 30);
     }
@@ -395,6 +392,66 @@ inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
     const i32 y = {_mm256_madd_epi16(_mm256_maddubs_epi16(c.v, pairs), quads)};
     const i32 z = {_mm256_madd_epi16(_mm256_maddubs_epi16(d.v, pairs), quads)};
     return narrow4(w, x, y, z, bytes{_mm256_setzero_si256()});
+}
+
+// --- table -------------------------------------------------------------------------------------------------------
+
+// Two registers of eight entries; vpermps reads three bits of each index, bit 3 selects the register.
+struct table32 {
+    __m256 lo, hi;
+};
+inline table32 make_table(const float (&entries)[16]) {
+    return {_mm256_loadu_ps(entries), _mm256_loadu_ps(entries + 8)};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
+    for (size_t k = 0; k < 4; ++k) {
+        if constexpr (Q::bits == 4) {
+            const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+            const __m256i fields = _mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts);
+            const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(fields, 28));
+            const __m256 lo = _mm256_permutevar8x32_ps(t.lo, fields);
+            const __m256 hi = _mm256_permutevar8x32_ps(t.hi, fields);
+            v[k].v = _mm256_blendv_ps(lo, hi, upper);
+        } else {
+            // Entries repeat every four, so the third bit of an index may be anything.
+            const int first = k % 2 == 0 ? 0 : 16;
+            const __m256i shifts = _mm256_setr_epi32(first, first + 2, first + 4, first + 6, first + 8, first + 10,
+                                                     first + 12, first + 14);
+            v[k].v = _mm256_permutevar8x32_ps(t.lo, _mm256_srlv_epi32(broadcast_word(p + k / 2 * 4), shifts));
+        }
+    }
+}
+
+// Entries by low and high byte, in both halves. Fields become bytes, and pieces of eight change places so that
+// interleaving within 128 bits gives element order.
+struct table16 {
+    __m256i lo, hi;
+};
+inline table16 make_table(const uint16_t (&entries)[16]) {
+    const __m256i low_bytes = _mm256_set1_epi16(0xff);
+    const __m256i e = load_bytes(entries).v;
+    const __m256i lo = _mm256_packus_epi16(_mm256_and_si256(e, low_bytes), _mm256_and_si256(e, low_bytes));
+    const __m256i hi = _mm256_packus_epi16(_mm256_srli_epi16(e, 8), _mm256_srli_epi16(e, 8));
+    return {_mm256_permute4x64_epi64(lo, 0x88), _mm256_permute4x64_epi64(hi, 0x88)};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, table16 t, bytes (&v)[2]) {
+    __m256i fields;
+    if constexpr (Q::bits == 4) {
+        // Byte b as a word, beside itself shifted by four:   0000hhhhhhhhllll & 0000111100001111
+        const __m256i b = _mm256_cvtepu8_epi16(load128(p));
+        fields = _mm256_and_si256(_mm256_or_si256(b, _mm256_slli_epi16(b, 4)), _mm256_set1_epi16(0x0f0f));
+    } else {
+        const __m256i b = _mm256_cvtepu8_epi32(load64(p));
+        const __m256i two = _mm256_or_si256(b, _mm256_slli_epi32(b, 12));
+        fields = _mm256_and_si256(_mm256_or_si256(two, _mm256_slli_epi32(two, 6)), _mm256_set1_epi32(0x03030303));
+    }
+    fields = _mm256_permute4x64_epi64(fields, 0xd8);
+    const __m256i lo = _mm256_shuffle_epi8(t.lo, fields);
+    const __m256i hi = _mm256_shuffle_epi8(t.hi, fields);
+    v[0].v = _mm256_unpacklo_epi8(lo, hi);
+    v[1].v = _mm256_unpackhi_epi8(lo, hi);
 }
 
 // --- 16-bit float patterns by integer order ----------------------------------------------------------------------

@@ -187,7 +187,7 @@ inline __m512i widen(int2, const unsigned char* p) {
 }
 // Always inlined: results in an array would go through memory otherwise.
 template <class Q>
-[[gnu::always_inline]] inline void load_codes4(Q type, const unsigned char* p, i32 (&c)[4]) {
+PIQUANT_INLINE void load_codes4(Q type, const unsigned char* p, i32 (&c)[4]) {
     for (size_t k = 0; k < 4; ++k) {
         c[k].v = widen(type, p + bytes_for(k * lanes, Q::bits));
     }
@@ -201,18 +201,42 @@ template <class Q>
 inline __m512i nibble_words(__m512i words, int k) {
     return _mm512_permutexvar_epi32(_mm512_srli_epi32(ramp(16 * k, 1), 3), words);
 }
-[[gnu::always_inline]] inline void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
+PIQUANT_INLINE void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
     const __m512i shifts = _mm512_and_si512(ramp(0, 4), _mm512_set1_epi32(28));
     const __m512i words = _mm512_castsi256_si512(load256(p));
     for (int k = 0; k < 4; ++k) {
         c[k].v = _mm512_and_si512(_mm512_srlv_epi32(nibble_words(words, k), shifts), _mm512_set1_epi32(15));
     }
 }
-[[gnu::always_inline]] inline void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
+PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
     const __m512i shifts = _mm512_and_si512(ramp(28, -4), _mm512_set1_epi32(28));
     const __m512i words = _mm512_castsi256_si512(load256(p));
     for (int k = 0; k < 4; ++k) {
         c[k].v = _mm512_srai_epi32(_mm512_sllv_epi32(nibble_words(words, k), shifts), 28);
+    }
+}
+// Vector k of the fields at p, each in the low bits of its lane with others above it.
+template <int Bits>
+inline __m512i low_fields(const unsigned char* p, int k) {
+    if constexpr (Bits == 4) {
+        const __m512i shifts = _mm512_and_si512(ramp(0, 4), _mm512_set1_epi32(28));
+        return _mm512_srlv_epi32(nibble_words(_mm512_castsi256_si512(load256(p)), k), shifts);
+    } else {
+        return _mm512_srlv_epi32(broadcast_word(p + 4 * k), ramp(0, 2));
+    }
+}
+// 64 fields as bytes. A byte b is widened, shifted copies put every field at the bottom of a byte, a mask cleans up:
+//   4 bit   b | b << 4               0000hhhhhhhhllll & 0000111100001111
+//   2 bit   (b | b << 12) | ... << 6
+template <int Bits>
+inline __m512i fields_in_bytes(const unsigned char* p) {
+    if constexpr (Bits == 4) {
+        const __m512i b = _mm512_cvtepu8_epi16(load256(p));
+        return _mm512_and_si512(_mm512_or_si512(b, _mm512_slli_epi16(b, 4)), _mm512_set1_epi16(0x0f0f));
+    } else {
+        const __m512i b = _mm512_cvtepu8_epi32(load128(p));
+        const __m512i two = _mm512_or_si512(b, _mm512_slli_epi32(b, 12));
+        return _mm512_and_si512(_mm512_or_si512(two, _mm512_slli_epi32(two, 6)), _mm512_set1_epi32(0x03030303));
     }
 }
 inline i32 load_codes(const unsigned char* p) {
@@ -409,6 +433,43 @@ inline i32 pack_quads(bytes a) {
 }
 inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
     return narrow4(pack_quads(a), pack_quads(b), pack_quads(c), pack_quads(d), bytes{_mm512_setzero_si512()});
+}
+
+// --- table -------------------------------------------------------------------------------------------------------
+
+// vpermps reads four bits of each index, so fields may have others above them.
+struct table32 {
+    __m512 v;
+};
+inline table32 make_table(const float (&entries)[16]) {
+    return {_mm512_loadu_ps(entries)};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
+    for (int k = 0; k < 4; ++k) {
+        v[k].v = _mm512_permutexvar_ps(low_fields<Q::bits>(p, k), t.v);
+    }
+}
+
+// Entries by low and high byte, in every 128 bits. Fields become bytes, and pieces of eight change places so that
+// interleaving within 128 bits gives element order.
+struct table16 {
+    __m512i lo, hi;
+};
+inline table16 make_table(const uint16_t (&entries)[16]) {
+    const __m256i e = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(entries));
+    const __m128i lo = _mm256_cvtepi16_epi8(e);
+    const __m128i hi = _mm256_cvtepi16_epi8(_mm256_srli_epi16(e, 8));
+    return {_mm512_broadcast_i32x4(lo), _mm512_broadcast_i32x4(hi)};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, table16 t, bytes (&v)[2]) {
+    const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m512i fields = _mm512_permutexvar_epi64(order, fields_in_bytes<Q::bits>(p));
+    const __m512i lo = _mm512_shuffle_epi8(t.lo, fields);
+    const __m512i hi = _mm512_shuffle_epi8(t.hi, fields);
+    v[0].v = _mm512_unpacklo_epi8(lo, hi);
+    v[1].v = _mm512_unpackhi_epi8(lo, hi);
 }
 
 // --- 16-bit float patterns by integer order ----------------------------------------------------------------------

@@ -24,6 +24,9 @@
 //              narrow2(a, b)               saturate to uint16
 //              pack_nibbles(a, b)          2 registers of codes 0..15 -> 1    pack_crumbs(a, b, c, d)    codes 0..3
 //              splat_u8, splat_u16, splat_pattern, min_u8, max_u8, min_u16, max_u16, bytes ^ bytes
+//   table      make_table(float[16])       table32        lookup(Q, p, table32, f32[4])
+//              make_table(uint16_t[16])    table16        lookup(Q, p, table16, bytes[2])
+//                                          4 * lanes fields of 2 or 4 bits at p, each replaced by its entry
 //   order      ordered16(bytes)            16-bit float patterns as int16 of the same order; min_i16, max_i16
 //
 // All results are in element order. Pointers need no alignment, except that Store::stream wants whole 64-byte lines
