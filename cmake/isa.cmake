@@ -1,9 +1,10 @@
 # Instruction sets: name -> compiler flags, best first for each architecture. One unit, src/isa/isa.cpp, is compiled once
 # per entry. The flags must name exactly what src/dispatch/dispatch.cpp requires of the CPU for that entry.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(PIQUANT_ISAS avx512 avx2 scalar)
+  set(PIQUANT_ISAS avx512 avx2 sse42 scalar)
   set(PIQUANT_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mf16c -mpopcnt)
   set(PIQUANT_FLAGS_avx2 -mavx2 -mf16c -mpopcnt)
+  set(PIQUANT_FLAGS_sse42 -msse4.2 -mpopcnt)
   set(PIQUANT_FLAGS_scalar "")
 else()
   set(PIQUANT_ISAS scalar)
