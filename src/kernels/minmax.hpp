@@ -1,5 +1,5 @@
-// Smallest and largest element. Four accumulators of each hide the latency of min and max. float16 and bfloat16 need
-// no conversion: as ordered integers their NaNs lie beyond the infinities, where the final value shows them.
+// Smallest and largest element. Four accumulators, or a tree, hide the latency of min and max. float16 and bfloat16 need
+// no conversion: as integers their NaNs lie beyond the infinities, where the final value shows them.
 #pragma once
 
 #include "core/float_formats.hpp"
@@ -45,39 +45,48 @@ Extent minmax_floats(const unsigned char* in, size_t n) {
     unsigned char ends[2][simd::lanes * F::bits / 8 * 2];
     simd::store2<simd::Store::cached>(F{}, ends[0], simd::lower(lo[0], lo[1]), simd::lower(lo[2], lo[3]));
     simd::store2<simd::Store::cached>(F{}, ends[1], simd::upper(hi[0], hi[1]), simd::upper(hi[2], hi[3]));
-    const Extent e = {elementwise::minmax<F>(ends[0], 2 * simd::lanes).lo,
-                      elementwise::minmax<F>(ends[1], 2 * simd::lanes).hi, simd::any(nans)};
-    return merge_rest<F>(e, in, n - i);
+    const Extent low = elementwise::minmax<F>(ends[0], 2 * simd::lanes);
+    const Extent high = elementwise::minmax<F>(ends[1], 2 * simd::lanes);
+    return merge_rest<F>({low.lo, high.hi, simd::any(nans) || low.has_nan || high.has_nan}, in, n - i);
 }
 
+// Patterns are sign and magnitude. As signed integers, the largest is the maximum unless all are negative; as unsigned
+// integers, the largest is the minimum unless none is negative; and in those two cases the smallest unsigned one, the
+// smallest magnitude, is the answer. Three instructions a vector, where mapping to one order takes five.
+//
+//   signed     8000 (-0) .. ff80 (-inf) .. ffff (NaN)   <   0000 (+0) .. 7f80 (+inf) .. 7fff (NaN)
+//   unsigned   0000 (+0) .. 7f80 (+inf) .. 7fff (NaN)   <   8000 (-0) .. ff80 (-inf) .. ffff (NaN)
 template <class F>
 Extent minmax_halves(const unsigned char* in, size_t n) {
+    using simd::max_i16, simd::max_u16, simd::min_u16;
     constexpr size_t block = 4 * 2 * simd::lanes;
-    simd::bytes lo[4];
-    simd::bytes hi[4];
-    for (size_t k = 0; k < 4; ++k) {
-        lo[k] = hi[k] = simd::ordered16(simd::load_bytes(in + k * simd::width));
-    }
+    simd::bytes top = simd::load_bytes(in);
+    simd::bytes bottom = top;
+    simd::bytes nearest = top;
     size_t i = 0;
     for (; i + block <= n; i += block, in += 4 * simd::width) {
+        simd::bytes x[4];
         for (size_t k = 0; k < 4; ++k) {
-            const simd::bytes x = simd::ordered16(simd::load_bytes(in + k * simd::width));
-            lo[k] = simd::min_i16(lo[k], x);
-            hi[k] = simd::max_i16(hi[k], x);
+            x[k] = simd::load_bytes(in + k * simd::width);
         }
+        // As a tree, so that only one step of each waits for the block before.
+        top = max_i16(top, max_i16(max_i16(x[0], x[1]), max_i16(x[2], x[3])));
+        bottom = max_u16(bottom, max_u16(max_u16(x[0], x[1]), max_u16(x[2], x[3])));
+        nearest = min_u16(nearest, min_u16(min_u16(x[0], x[1]), min_u16(x[2], x[3])));
     }
-    int16_t lows[2 * simd::lanes];
-    int16_t highs[2 * simd::lanes];
-    simd::put<simd::Store::cached>(lows, simd::min_i16(simd::min_i16(lo[0], lo[1]), simd::min_i16(lo[2], lo[3])));
-    simd::put<simd::Store::cached>(highs, simd::max_i16(simd::max_i16(hi[0], hi[1]), simd::max_i16(hi[2], hi[3])));
-    int16_t ends[2] = {lows[0], highs[0]};
+    int16_t tops[2 * simd::lanes];
+    uint16_t bottoms[2 * simd::lanes];
+    uint16_t nearests[2 * simd::lanes];
+    simd::put<simd::Store::cached>(tops, top);
+    simd::put<simd::Store::cached>(bottoms, bottom);
+    simd::put<simd::Store::cached>(nearests, nearest);
     for (size_t k = 1; k < 2 * simd::lanes; ++k) {
-        ends[0] = lows[k] < ends[0] ? lows[k] : ends[0];
-        ends[1] = highs[k] > ends[1] ? highs[k] : ends[1];
+        tops[0] = tops[k] > tops[0] ? tops[k] : tops[0];
+        bottoms[0] = bottoms[k] > bottoms[0] ? bottoms[k] : bottoms[0];
+        nearests[0] = nearests[k] < nearests[0] ? nearests[k] : nearests[0];
     }
-    for (int16_t& end : ends) {
-        end = static_cast<int16_t>(end ^ ((end >> 15) & 0x7fff));  // back to a float pattern
-    }
+    const uint16_t ends[2] = {bottoms[0] >= 0x8000 ? bottoms[0] : nearests[0],
+                              tops[0] >= 0 ? static_cast<uint16_t>(tops[0]) : nearests[0]};
     return merge_rest<F>(elementwise::minmax<F>(ends, 2), in, n - i);
 }
 

@@ -352,9 +352,6 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {_mm256_xor_si256(a.v, b.v)};
 }
-inline bytes min_u8(bytes a, bytes b) {
-    return {_mm256_min_epu8(a.v, b.v)};
-}
 inline bytes max_u8(bytes a, bytes b) {
     return {_mm256_max_epu8(a.v, b.v)};
 }
@@ -363,6 +360,9 @@ inline bytes min_u16(bytes a, bytes b) {
 }
 inline bytes max_u16(bytes a, bytes b) {
     return {_mm256_max_epu16(a.v, b.v)};
+}
+inline bytes max_i16(bytes a, bytes b) {
+    return {_mm256_max_epi16(a.v, b.v)};
 }
 
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
@@ -452,20 +452,6 @@ PIQUANT_INLINE void lookup(Q, const unsigned char* p, table16 t, bytes (&v)[2]) 
     const __m256i hi = _mm256_shuffle_epi8(t.hi, fields);
     v[0].v = _mm256_unpacklo_epi8(lo, hi);
     v[1].v = _mm256_unpackhi_epi8(lo, hi);
-}
-
-// --- 16-bit float patterns by integer order ----------------------------------------------------------------------
-
-// Sign and magnitude become two's complement: negative patterns have their magnitude bits flipped.
-inline bytes ordered16(bytes a) {
-    const __m256i negative = _mm256_srai_epi16(a.v, 15);
-    return {_mm256_xor_si256(a.v, _mm256_srli_epi16(negative, 1))};
-}
-inline bytes min_i16(bytes a, bytes b) {
-    return {_mm256_min_epi16(a.v, b.v)};
-}
-inline bytes max_i16(bytes a, bytes b) {
-    return {_mm256_max_epi16(a.v, b.v)};
 }
 
 }  // namespace simd

@@ -392,9 +392,6 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {_mm512_xor_si512(a.v, b.v)};
 }
-inline bytes min_u8(bytes a, bytes b) {
-    return {_mm512_min_epu8(a.v, b.v)};
-}
 inline bytes max_u8(bytes a, bytes b) {
     return {_mm512_max_epu8(a.v, b.v)};
 }
@@ -403,6 +400,9 @@ inline bytes min_u16(bytes a, bytes b) {
 }
 inline bytes max_u16(bytes a, bytes b) {
     return {_mm512_max_epu16(a.v, b.v)};
+}
+inline bytes max_i16(bytes a, bytes b) {
+    return {_mm512_max_epi16(a.v, b.v)};
 }
 
 // Eight-byte pieces of a packed register: a0 b0 a1 b1 a2 b2 a3 b3 -> a0 a1 a2 a3 b0 b1 b2 b3.
@@ -470,21 +470,6 @@ PIQUANT_INLINE void lookup(Q, const unsigned char* p, table16 t, bytes (&v)[2]) 
     const __m512i hi = _mm512_shuffle_epi8(t.hi, fields);
     v[0].v = _mm512_unpacklo_epi8(lo, hi);
     v[1].v = _mm512_unpackhi_epi8(lo, hi);
-}
-
-// --- 16-bit float patterns by integer order ----------------------------------------------------------------------
-
-// Sign and magnitude become two's complement: negative patterns have their magnitude bits flipped.
-inline bytes ordered16(bytes a) {
-    constexpr int a_xor_b_and_c = 0xf0 ^ (0xcc & 0xaa);
-    const __m512i negative = _mm512_srai_epi16(a.v, 15);
-    return {_mm512_ternarylogic_epi32(a.v, negative, _mm512_set1_epi16(0x7fff), a_xor_b_and_c)};
-}
-inline bytes min_i16(bytes a, bytes b) {
-    return {_mm512_min_epi16(a.v, b.v)};
-}
-inline bytes max_i16(bytes a, bytes b) {
-    return {_mm512_max_epi16(a.v, b.v)};
 }
 
 }  // namespace simd

@@ -52,6 +52,9 @@ inline mask nan_in(f64 a, f64 b) {
 inline __m128i load64(const void* p) {
     return _mm_loadl_epi64(static_cast<const __m128i*>(p));
 }
+inline __m128i load128(const void* p) {
+    return _mm_loadu_si128(static_cast<const __m128i*>(p));
+}
 inline __m128i load32(const void* p) {
     int32_t word;
     __builtin_memcpy(&word, p, sizeof word);
@@ -59,6 +62,10 @@ inline __m128i load32(const void* p) {
 }
 inline bytes load_bytes(const void* p) {
     return {_mm_loadu_si128(static_cast<const __m128i*>(p))};
+}
+
+inline void touch(bytes b) {
+    __asm__ volatile("" : : "x"(b.v));
 }
 
 template <Store S>
@@ -110,13 +117,13 @@ inline f32 load(float16, const void* p) {
     return {_mm_or_ps(_mm_add_ps(w, below), sign)};
 }
 
-template <Store S, Values>
+template <Store S>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
     put128<S>(d, _mm_castps_si128(a.v));
     put128<S>(d + width, _mm_castps_si128(b.v));
 }
-template <Store S, Values>
+template <Store S>
 inline void store2(float64, void* p, f64 a, f64 b) {
     auto* d = static_cast<char*>(p);
     put128<S>(d, _mm_castpd_si128(a.lo));
@@ -125,15 +132,14 @@ inline void store2(float64, void* p, f64 a, f64 b) {
     put128<S>(d + 3 * width, _mm_castpd_si128(b.hi));
 }
 
-// NaN in a 16-bit store: `packed` with the lanes that hold one replaced by their upper bits, which `keep` selects, and
-// `quiet`. It sits behind a branch that numeric data never takes: 5 instructions for 8 elements, about 15 without one.
-template <int Shift>
-inline __m128i with_nans(__m128i packed, f32 a, f32 b, int keep, short quiet) {
-    const __m128i kept = _mm_set1_epi32(keep);
-    const __m128i upper = _mm_packus_epi32(_mm_and_si128(_mm_srli_epi32(_mm_castps_si128(a.v), Shift), kept),
-                                           _mm_and_si128(_mm_srli_epi32(_mm_castps_si128(b.v), Shift), kept));
+// `packed`, without signs, with the NaN lanes replaced by their upper mantissa bits, quiet. It sits behind a branch that
+// numeric data never takes: 5 instructions for 8 elements, about 15 without one.
+inline __m128i with_nans(__m128i packed, f32 a, f32 b) {
+    const __m128i mantissa = _mm_set1_epi32(0x3ff);
+    const __m128i upper = _mm_packus_epi32(_mm_and_si128(_mm_srli_epi32(_mm_castps_si128(a.v), 13), mantissa),
+                                           _mm_and_si128(_mm_srli_epi32(_mm_castps_si128(b.v), 13), mantissa));
     const __m128i nan = _mm_packs_epi32(_mm_castps_si128(nan_in(a, a).v), _mm_castps_si128(nan_in(b, b).v));
-    return _mm_blendv_epi8(packed, _mm_or_si128(upper, _mm_set1_epi16(quiet)), nan);
+    return _mm_blendv_epi8(packed, _mm_or_si128(upper, _mm_set1_epi16(0x7e00)), nan);
 }
 
 // Magnitude of a float16 in each 32-bit lane; NaN gives infinity. The addition of M = 2^13 times the power of two at
@@ -153,36 +159,28 @@ inline __m128i float16_magnitude(f32 x) {
     const __m128i sum = _mm_castps_si128(_mm_add_ps(clamped, _mm_castsi128_ps(m)));
     return _mm_sub_epi32(_mm_madd_epi16(sum, _mm_set1_epi32(0x00080001)), _mm_set1_epi32(126 << 10));
 }
-template <Store S, Values V>
+template <Store S>
 inline void store2(float16, void* p, f32 a, f32 b) {
     // Saturation to 16 bits keeps the sign of the pattern, -0 included.
     const __m128i saturated = _mm_packs_epi32(_mm_castps_si128(a.v), _mm_castps_si128(b.v));
     const __m128i sign = _mm_and_si128(saturated, _mm_set1_epi16(INT16_MIN));
     __m128i packed = _mm_or_si128(_mm_packus_epi32(float16_magnitude(a), float16_magnitude(b)), sign);
-    if constexpr (V == Values::any) {
-        if (__builtin_expect(any(nan_in(a, b)), 0)) {
-            packed = _mm_or_si128(with_nans<13>(packed, a, b, 0x3ff, 0x7e00), sign);
-        }
+    if (__builtin_expect(any(nan_in(a, b)), 0)) {
+        packed = _mm_or_si128(with_nans(packed, a, b), sign);
     }
     put128<S>(p, packed);
 }
 
 // Upper half of each float, rounded half to even: add 0x7fff plus the lowest kept bit, which carries into the kept
-// half exactly where rounding goes up. Infinity survives that; a NaN may not.
+// half exactly where rounding goes up. Infinities, and NaNs that came from bfloat16, have a lower half of zero and stay.
 inline __m128i bfloat16_in_dwords(f32 x) {
     const __m128i bits = _mm_castps_si128(x.v);
     const __m128i odd = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
     return _mm_srli_epi32(_mm_add_epi32(_mm_add_epi32(odd, _mm_set1_epi32(0x7fff)), bits), 16);
 }
-template <Store S, Values V>
+template <Store S>
 inline void store2(bfloat16, void* p, f32 a, f32 b) {
-    __m128i packed = _mm_packus_epi32(bfloat16_in_dwords(a), bfloat16_in_dwords(b));
-    if constexpr (V == Values::any) {
-        if (__builtin_expect(any(nan_in(a, b)), 0)) {
-            packed = with_nans<16>(packed, a, b, 0xffff, 0x40);
-        }
-    }
-    put128<S>(p, packed);
+    put128<S>(p, _mm_packus_epi32(bfloat16_in_dwords(a), bfloat16_in_dwords(b)));
 }
 
 inline i32 load_words(const uint16_t* p) {
@@ -225,7 +223,7 @@ inline __m128i crumbs_on_top(__m128i x) {
 }
 
 template <class Q>
-inline void load_codes4(Q, const unsigned char* p, i32 (&c)[4]) {
+PIQUANT_INLINE void load_codes4(Q, const unsigned char* p, i32 (&c)[4]) {
     constexpr bool is_signed = Q::is_signed;
     if constexpr (Q::bits == 16) {
         for (size_t k = 0; k < 4; ++k) {
@@ -400,9 +398,6 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {_mm_xor_si128(a.v, b.v)};
 }
-inline bytes min_u8(bytes a, bytes b) {
-    return {_mm_min_epu8(a.v, b.v)};
-}
 inline bytes max_u8(bytes a, bytes b) {
     return {_mm_max_epu8(a.v, b.v)};
 }
@@ -411,6 +406,9 @@ inline bytes min_u16(bytes a, bytes b) {
 }
 inline bytes max_u16(bytes a, bytes b) {
     return {_mm_max_epu16(a.v, b.v)};
+}
+inline bytes max_i16(bytes a, bytes b) {
+    return {_mm_max_epi16(a.v, b.v)};
 }
 
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
@@ -436,18 +434,71 @@ inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
     return join_pairs<16>(join_pairs<4>(a, b), join_pairs<4>(c, d));
 }
 
-// --- 16-bit float patterns by integer order ----------------------------------------------------------------------
+// --- table -------------------------------------------------------------------------------------------------------
 
-// Sign and magnitude become two's complement: negative patterns have their magnitude bits flipped.
-inline bytes ordered16(bytes a) {
-    const __m128i negative = _mm_srai_epi16(a.v, 15);
-    return {_mm_xor_si128(a.v, _mm_srli_epi16(negative, 1))};
+// 16 fields as bytes. Shifted copies of a widened byte put every field at the bottom of a byte, a mask cleans up.
+template <int Bits>
+inline __m128i fields_in_bytes(const unsigned char* p) {
+    if constexpr (Bits == 4) {
+        const __m128i b = _mm_cvtepu8_epi16(load64(p));
+        return _mm_and_si128(_mm_or_si128(b, _mm_slli_epi16(b, 4)), _mm_set1_epi16(0x0f0f));
+    } else {
+        const __m128i b = _mm_cvtepu8_epi32(load32(p));
+        const __m128i two = _mm_or_si128(b, _mm_slli_epi32(b, 12));
+        return _mm_and_si128(_mm_or_si128(two, _mm_slli_epi32(two, 6)), _mm_set1_epi32(0x03030303));
+    }
 }
-inline bytes min_i16(bytes a, bytes b) {
-    return {_mm_min_epi16(a.v, b.v)};
+
+// Entries by byte: plane k holds byte k of all sixteen. pshufb looks a plane up for 16 fields at once, and two steps of
+// interleaving put the bytes of each result together.
+struct table32 {
+    __m128i plane[4];
+};
+inline table32 make_table(const float (&entries)[16]) {
+    alignas(16) unsigned char planes[4][16];
+    for (int e = 0; e < 16; ++e) {
+        uint32_t bits;
+        __builtin_memcpy(&bits, &entries[e], sizeof bits);
+        for (int k = 0; k < 4; ++k) {
+            planes[k][e] = static_cast<unsigned char>(bits >> (8 * k));
+        }
+    }
+    return {load128(planes[0]), load128(planes[1]), load128(planes[2]), load128(planes[3])};
 }
-inline bytes max_i16(bytes a, bytes b) {
-    return {_mm_max_epi16(a.v, b.v)};
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, const table32& t, f32 (&v)[4]) {
+    const __m128i fields = fields_in_bytes<Q::bits>(p);
+    const __m128i b0 = _mm_shuffle_epi8(t.plane[0], fields);
+    const __m128i b1 = _mm_shuffle_epi8(t.plane[1], fields);
+    const __m128i b2 = _mm_shuffle_epi8(t.plane[2], fields);
+    const __m128i b3 = _mm_shuffle_epi8(t.plane[3], fields);
+    const __m128i low_first = _mm_unpacklo_epi8(b0, b1);
+    const __m128i low_last = _mm_unpackhi_epi8(b0, b1);
+    const __m128i high_first = _mm_unpacklo_epi8(b2, b3);
+    const __m128i high_last = _mm_unpackhi_epi8(b2, b3);
+    v[0].v = _mm_castsi128_ps(_mm_unpacklo_epi16(low_first, high_first));
+    v[1].v = _mm_castsi128_ps(_mm_unpackhi_epi16(low_first, high_first));
+    v[2].v = _mm_castsi128_ps(_mm_unpacklo_epi16(low_last, high_last));
+    v[3].v = _mm_castsi128_ps(_mm_unpackhi_epi16(low_last, high_last));
+}
+
+struct table16 {
+    __m128i lo, hi;
+};
+inline table16 make_table(const uint16_t (&entries)[16]) {
+    const __m128i low_bytes = _mm_set1_epi16(0xff);
+    const __m128i first = load128(entries);
+    const __m128i last = load128(entries + 8);
+    return {_mm_packus_epi16(_mm_and_si128(first, low_bytes), _mm_and_si128(last, low_bytes)),
+            _mm_packus_epi16(_mm_srli_epi16(first, 8), _mm_srli_epi16(last, 8))};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, const table16& t, bytes (&v)[2]) {
+    const __m128i fields = fields_in_bytes<Q::bits>(p);
+    const __m128i lo = _mm_shuffle_epi8(t.lo, fields);
+    const __m128i hi = _mm_shuffle_epi8(t.hi, fields);
+    v[0].v = _mm_unpacklo_epi8(lo, hi);
+    v[1].v = _mm_unpackhi_epi8(lo, hi);
 }
 
 }  // namespace simd

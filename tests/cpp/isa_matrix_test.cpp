@@ -83,7 +83,7 @@ void sweep(const Isa& isa, const Cell& cell, uint64_t seed) {
     for (size_t n = 0; n <= 1025 && !testing::Test::HasFailure(); n += n < 300 ? 1 : 29) {
         compare(isa, cell, n, scales[random() % 7], zeros[random() % 5], random);
     }
-    for (size_t n : {4096 + 3, 70000 + 5}) {
+    for (size_t n : std::initializer_list<size_t>{4096 + 3, 70000 + 5}) {
         compare(isa, cell, n, scales[random() % 7], zeros[random() % 5], random);
     }
 }
@@ -144,8 +144,6 @@ TEST(IsaMinMax, EqualsScalar) {
             for (size_t n = 1; n <= 1200; n += n < 300 ? 1 : 37) {
                 Bytes data = float_data(static_cast<DType>(f), n, 1.0, random);
                 if (n % 2 == 0) {  // without NaN, so that lo and hi mean something
-                    const Bytes clean = float_data(static_cast<DType>(f), 1, 1.0, random);
-                    (void)clean;
                     for (size_t i = 0; i < n; ++i) {
                         const int size = info(static_cast<DType>(f)).bits / 8;
                         unsigned char* p = data.data() + i * static_cast<size_t>(size);

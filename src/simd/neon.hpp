@@ -1,0 +1,499 @@
+// AArch64 Advanced SIMD: 4 lanes of 32 bits.
+//
+// What differs from x86, and shapes the words below:
+//   - Conversions to integer saturate, but turn NaN into 0.
+//   - fmin and fmax keep NaN; fminnm and fmaxnm prefer the number (to a quiet NaN: every one here has been through
+//     arithmetic, which quiets).
+//   - Two-register shuffles (uzp, zip, tbl) reach across the whole register, so nothing is left to permute at the end.
+//   - Widening and narrowing shifts run on half of the vector pipes of many cores (Neoverse N1, N2, V1): where a shuffle
+//     or a table look-up does the same in no more instructions, it is taken.
+#pragma once
+
+#include <arm_neon.h>
+
+#include "core/types.hpp"
+
+namespace piquant {
+namespace {
+namespace simd {
+
+constexpr size_t lanes = 4;
+constexpr size_t width = 16;
+
+struct f32 {
+    float32x4_t v;
+};
+struct f64 {
+    float64x2_t lo, hi;
+};
+struct i32 {
+    int32x4_t v;
+};
+struct bytes {
+    uint8x16_t v;
+};
+
+// Empty: the only question that a mask answers here is where lower and upper met a NaN, and they keep it themselves.
+struct mask {};
+inline mask operator|(mask, mask) {
+    return {};
+}
+inline mask no_lanes() {
+    return {};
+}
+inline bool any(mask) {
+    return false;
+}
+
+// --- memory ----------------------------------------------------------------------------------------------------
+
+// Byte accesses, because an access of wider elements would promise their alignment to the compiler.
+inline uint8x16_t load128(const void* p) {
+    return vld1q_u8(static_cast<const uint8_t*>(p));
+}
+inline uint8x8_t load64(const void* p) {
+    return vld1_u8(static_cast<const uint8_t*>(p));
+}
+inline uint16x4_t load_u16x4(const void* p) {
+    return vreinterpret_u16_u8(load64(p));
+}
+inline bytes load_bytes(const void* p) {
+    return {load128(p)};
+}
+
+// There is no store that bypasses the caches: stnp only hints that the line will not be read soon, needs pairs of
+// registers, and has no intrinsic. It is not needed either: cores detect runs of whole written lines and stop fetching
+// them. So streaming stores are ordinary ones, and there is nothing to drain.
+inline void touch(bytes b) {
+    __asm__ volatile("" : : "w"(b.v));
+}
+
+template <Store>
+inline void put128(void* p, uint8x16_t v) {
+    vst1q_u8(static_cast<uint8_t*>(p), v);
+}
+template <Store S>
+inline void put(void* p, bytes b) {
+    put128<S>(p, b.v);
+}
+template <Store S>
+inline void put(void* p, i32 a) {
+    put128<S>(p, vreinterpretq_u8_s32(a.v));
+}
+
+inline void drain_stores() {}
+
+inline f32 load(float32, const void* p) {
+    return {vreinterpretq_f32_u8(load128(p))};
+}
+inline f64 load(float64, const void* p) {
+    const auto* d = static_cast<const char*>(p);
+    return {vreinterpretq_f64_u8(load128(d)), vreinterpretq_f64_u8(load128(d + width))};
+}
+inline f32 load(float16, const void* p) {
+    return {vcvt_f32_f16(vreinterpret_f16_u8(load64(p)))};
+}
+// zip with zero: each 16-bit pattern becomes the upper half of a lane.
+inline f32 load(bfloat16, const void* p) {
+    const uint16x8_t upper = vcombine_u16(load_u16x4(p), vdup_n_u16(0));
+    return {vreinterpretq_f32_u16(vzip1q_u16(vdupq_n_u16(0), upper))};
+}
+
+template <Store S>
+inline void store2(float32, void* p, f32 a, f32 b) {
+    auto* d = static_cast<char*>(p);
+    put128<S>(d, vreinterpretq_u8_f32(a.v));
+    put128<S>(d + width, vreinterpretq_u8_f32(b.v));
+}
+template <Store S>
+inline void store2(float64, void* p, f64 a, f64 b) {
+    auto* d = static_cast<char*>(p);
+    put128<S>(d, vreinterpretq_u8_f64(a.lo));
+    put128<S>(d + width, vreinterpretq_u8_f64(a.hi));
+    put128<S>(d + 2 * width, vreinterpretq_u8_f64(b.lo));
+    put128<S>(d + 3 * width, vreinterpretq_u8_f64(b.hi));
+}
+template <Store S>
+inline void store2(float16, void* p, f32 a, f32 b) {
+    put128<S>(p, vreinterpretq_u8_f16(vcvt_high_f16_f32(vcvt_f16_f32(a.v), b.v)));
+}
+
+// The bits plus the lowest bit of their upper half; with 0x7fff on top, that carries into the upper half exactly where
+// rounding half to even goes up. The test sets all bits of a lane, -1, when its bit is set.
+inline uint32x4_t plus_odd(uint32x4_t bits) {
+    return vsubq_u32(bits, vtstq_u32(bits, vdupq_n_u32(0x10000)));
+}
+// addhn: add, keep the upper halves. Three instructions a vector. Infinities, and NaNs that came from bfloat16, have a
+// lower half of zero and stay.
+template <Store S>
+PIQUANT_INLINE void store2(bfloat16, void* p, f32 a, f32 b) {
+    const uint32x4_t carry = vdupq_n_u32(0x7fff);
+    const uint16x4_t lo = vaddhn_u32(plus_odd(vreinterpretq_u32_f32(a.v)), carry);
+    put128<S>(p, vreinterpretq_u8_u16(vaddhn_high_u32(lo, plus_odd(vreinterpretq_u32_f32(b.v)), carry)));
+}
+
+// Extends by a shift, not a zip: the compiler then folds it into the addition that follows (uaddw).
+inline i32 load_words(const uint16_t* p) {
+    return {vreinterpretq_s32_u32(vmovl_u16(load_u16x4(p)))};
+}
+
+// Zero extension by table: lane l of vector k takes byte 4 k + l, then three indices that are out of range and give 0.
+// Four instructions for 16 codes; two steps of widening would take six.
+inline void extend_u8(uint8x16_t x, i32 (&c)[4]) {
+    for (uint32_t k = 0; k < 4; ++k) {
+        const uint32x4_t first = {0xffffff00u, 0xffffff01u, 0xffffff02u, 0xffffff03u};
+        const uint8x16_t index = vreinterpretq_u8_u32(vaddq_u32(first, vdupq_n_u32(4 * k)));
+        c[k].v = vreinterpretq_s32_u8(vqtbl1q_u8(x, index));
+    }
+}
+inline void extend_s16(int16x8_t x, i32& lo, i32& hi) {
+    lo.v = vmovl_s16(vget_low_s16(x));
+    hi.v = vmovl_high_s16(x);
+}
+inline void extend_s8(int8x16_t x, i32 (&c)[4]) {
+    extend_s16(vmovl_s8(vget_low_s8(x)), c[0], c[1]);
+    extend_s16(vmovl_high_s8(x), c[2], c[3]);
+}
+
+PIQUANT_INLINE void load_codes4(uint8, const unsigned char* p, i32 (&c)[4]) {
+    extend_u8(load128(p), c);
+}
+PIQUANT_INLINE void load_codes4(int8, const unsigned char* p, i32 (&c)[4]) {
+    extend_s8(vreinterpretq_s8_u8(load128(p)), c);
+}
+PIQUANT_INLINE void load_codes4(uint16, const unsigned char* p, i32 (&c)[4]) {
+    const uint16x8_t zero = vdupq_n_u16(0);
+    for (size_t k = 0; k < 2; ++k) {
+        const uint16x8_t x = vreinterpretq_u16_u8(load128(p + 16 * k));
+        c[2 * k].v = vreinterpretq_s32_u16(vzip1q_u16(x, zero));
+        c[2 * k + 1].v = vreinterpretq_s32_u16(vzip2q_u16(x, zero));
+    }
+}
+PIQUANT_INLINE void load_codes4(int16, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 2; ++k) {
+        extend_s16(vreinterpretq_s16_u8(load128(p + 16 * k)), c[2 * k], c[2 * k + 1]);
+    }
+}
+
+// Packed codes: repeat every byte once per field, and shift each copy by its own amount (ushl: positive is left).
+// Unsigned fields go to the bottom of the byte and are masked, signed ones to the top and shifted back arithmetically.
+//
+//   4-bit   copies of byte 0, 0, 1, 1, ...         right by 0, 4, 0, 4, ...    or left by 4, 0, 4, 0, ...
+//   2-bit   copies of byte 0, 0, 0, 0, 1, ...      right by 0, 2, 4, 6, ...    or left by 6, 4, 2, 0, ...
+inline uint8x16_t fields_of_nibbles(const unsigned char* p, int8x16_t shifts) {
+    const uint8x16_t copies = {0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7};
+    return vshlq_u8(vqtbl1q_u8(vcombine_u8(load64(p), vdup_n_u8(0)), copies), shifts);
+}
+inline uint8x16_t fields_of_crumbs(const unsigned char* p, int8x16_t shifts) {
+    const uint8x16_t copies = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+    uint32_t word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return vshlq_u8(vqtbl1q_u8(vreinterpretq_u8_u32(vdupq_n_u32(word)), copies), shifts);
+}
+PIQUANT_INLINE void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
+    const int8x16_t shifts = {0, -4, 0, -4, 0, -4, 0, -4, 0, -4, 0, -4, 0, -4, 0, -4};
+    extend_u8(vandq_u8(fields_of_nibbles(p, shifts), vdupq_n_u8(15)), c);
+}
+PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
+    const int8x16_t shifts = {4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0};
+    extend_s8(vshrq_n_s8(vreinterpretq_s8_u8(fields_of_nibbles(p, shifts)), 4), c);
+}
+PIQUANT_INLINE void load_codes4(uint2, const unsigned char* p, i32 (&c)[4]) {
+    const int8x16_t shifts = {0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6};
+    extend_u8(vandq_u8(fields_of_crumbs(p, shifts), vdupq_n_u8(3)), c);
+}
+PIQUANT_INLINE void load_codes4(int2, const unsigned char* p, i32 (&c)[4]) {
+    const int8x16_t shifts = {6, 4, 2, 0, 6, 4, 2, 0, 6, 4, 2, 0, 6, 4, 2, 0};
+    extend_s8(vshrq_n_s8(vreinterpretq_s8_u8(fields_of_crumbs(p, shifts)), 6), c);
+}
+inline i32 load_codes(const unsigned char* p) {
+    return {vreinterpretq_s32_u8(load128(p))};
+}
+
+// --- float -----------------------------------------------------------------------------------------------------
+
+inline f32 splat(float x) {
+    return {vdupq_n_f32(x)};
+}
+inline f64 splat(double x) {
+    return {vdupq_n_f64(x), vdupq_n_f64(x)};
+}
+inline f32 operator+(f32 a, f32 b) {
+    return {vaddq_f32(a.v, b.v)};
+}
+inline f32 operator-(f32 a, f32 b) {
+    return {vsubq_f32(a.v, b.v)};
+}
+inline f32 operator*(f32 a, f32 b) {
+    return {vmulq_f32(a.v, b.v)};
+}
+inline f64 operator+(f64 a, f64 b) {
+    return {vaddq_f64(a.lo, b.lo), vaddq_f64(a.hi, b.hi)};
+}
+inline f64 operator-(f64 a, f64 b) {
+    return {vsubq_f64(a.lo, b.lo), vsubq_f64(a.hi, b.hi)};
+}
+inline f64 operator*(f64 a, f64 b) {
+    return {vmulq_f64(a.lo, b.lo), vmulq_f64(a.hi, b.hi)};
+}
+
+inline f32 max_number(f32 x, f32 bound) {
+    return {vmaxnmq_f32(x.v, bound.v)};
+}
+inline f64 max_number(f64 x, f64 bound) {
+    return {vmaxnmq_f64(x.lo, bound.lo), vmaxnmq_f64(x.hi, bound.hi)};
+}
+inline f32 min_number(f32 x, f32 bound) {
+    return {vminnmq_f32(x.v, bound.v)};
+}
+inline f64 min_number(f64 x, f64 bound) {
+    return {vminnmq_f64(x.lo, bound.lo), vminnmq_f64(x.hi, bound.hi)};
+}
+inline f32 lower(f32 a, f32 b) {
+    return {vminq_f32(a.v, b.v)};
+}
+inline f64 lower(f64 a, f64 b) {
+    return {vminq_f64(a.lo, b.lo), vminq_f64(a.hi, b.hi)};
+}
+inline f32 upper(f32 a, f32 b) {
+    return {vmaxq_f32(a.v, b.v)};
+}
+inline f64 upper(f64 a, f64 b) {
+    return {vmaxq_f64(a.lo, b.lo), vmaxq_f64(a.hi, b.hi)};
+}
+inline f32 min_or_nan(f32 x, f32 bound) {
+    return lower(x, bound);
+}
+inline f64 min_or_nan(f64 x, f64 bound) {
+    return lower(x, bound);
+}
+inline mask nan_in(f32, f32) {
+    return {};
+}
+inline mask nan_in(f64, f64) {
+    return {};
+}
+inline f64 round_even(f64 x) {
+    return {vrndnq_f64(x.lo), vrndnq_f64(x.hi)};
+}
+
+// before + v, where inf - inf is the negative NaN that x86 gives; Arm's own is positive, and a NaN in `before` stays.
+//
+//   other = before + -NaN            `before` if that is NaN (the first operand goes first), else -NaN
+//   fminnm(other, before + v)        the sum if it is a number, else `other`
+//
+// Two instructions, where comparing and selecting takes four. In assembly because both rest on the order of operands,
+// which compilers take the liberty to swap, or to fold away with the constant.
+inline f32 accumulate(f32 before, f32 v) {
+    const float32x4_t nan = vreinterpretq_f32_u32(vdupq_n_u32(0xffc00000));
+    const float32x4_t sum = vaddq_f32(before.v, v.v);
+    f32 r;
+    __asm__("fadd %0.4s, %1.4s, %2.4s\n\tfminnm %0.4s, %0.4s, %3.4s" : "=&w"(r.v) : "w"(before.v), "w"(nan), "w"(sum));
+    return r;
+}
+inline float64x2_t accumulate(float64x2_t before, float64x2_t v) {
+    const float64x2_t nan = vreinterpretq_f64_u64(vdupq_n_u64(0xfff8000000000000));
+    const float64x2_t sum = vaddq_f64(before, v);
+    float64x2_t r;
+    __asm__("fadd %0.2d, %1.2d, %2.2d\n\tfminnm %0.2d, %0.2d, %3.2d" : "=&w"(r) : "w"(before), "w"(nan), "w"(sum));
+    return r;
+}
+inline f64 accumulate(f64 before, f64 v) {
+    return {accumulate(before.lo, v.lo), accumulate(before.hi, v.hi)};
+}
+
+// --- convert ---------------------------------------------------------------------------------------------------
+
+// Saturation makes the bound redundant for numbers; it is there to catch NaN.
+inline i32 to_i32(f32 x) {
+    return {vcvtnq_s32_f32(vmaxnmq_f32(x.v, vdupq_n_f32(-2147483648.0f)))};
+}
+// To 64 bits; with the lower bound in place, all that may matter is in the lower halves.
+inline i32 to_i32(f64 x) {
+    const float64x2_t lowest = vdupq_n_f64(-2147483648.0);
+    const int64x2_t lo = vcvtnq_s64_f64(vmaxnmq_f64(x.lo, lowest));
+    const int64x2_t hi = vcvtnq_s64_f64(vmaxnmq_f64(x.hi, lowest));
+    return {vuzp1q_s32(vreinterpretq_s32_s64(lo), vreinterpretq_s32_s64(hi))};
+}
+
+template <class V>
+inline V to(i32 a);
+template <>
+inline f32 to<f32>(i32 a) {
+    return {vcvtq_f32_s32(a.v)};
+}
+template <>
+inline f64 to<f64>(i32 a) {
+    return {vcvtq_f64_s64(vmovl_s32(vget_low_s32(a.v))), vcvtq_f64_s64(vmovl_high_s32(a.v))};
+}
+template <class V>
+inline V to(f32 a);
+template <>
+inline f64 to<f64>(f32 a) {
+    return {vcvt_f64_f32(vget_low_f32(a.v)), vcvt_high_f64_f32(a.v)};
+}
+template <class V>
+inline V to(f64 a);
+template <>
+inline f64 to<f64>(f64 a) {
+    return a;
+}
+template <>
+inline f32 to<f32>(f64 a) {
+    return {vcvt_high_f32_f64(vcvt_f32_f64(a.lo), a.hi)};
+}
+
+// --- integer ---------------------------------------------------------------------------------------------------
+
+inline i32 splat_i32(int32_t x) {
+    return {vdupq_n_s32(x)};
+}
+inline i32 iota() {
+    return {int32x4_t{0, 1, 2, 3}};
+}
+inline i32 operator+(i32 a, i32 b) {
+    return {vaddq_s32(a.v, b.v)};
+}
+inline i32 operator-(i32 a, i32 b) {
+    return {vsubq_s32(a.v, b.v)};
+}
+inline i32 operator^(i32 a, i32 b) {
+    return {veorq_s32(a.v, b.v)};
+}
+inline i32 mul_low(i32 a, i32 b) {
+    return {vmulq_s32(a.v, b.v)};
+}
+inline i32 min(i32 a, i32 b) {
+    return {vminq_s32(a.v, b.v)};
+}
+inline i32 max(i32 a, i32 b) {
+    return {vmaxq_s32(a.v, b.v)};
+}
+template <int K>
+inline i32 shift_right_logical(i32 a) {
+    return {vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v), K))};
+}
+template <int K>
+inline i32 shift_right_arithmetic(i32 a) {
+    return {vshrq_n_s32(a.v, K)};
+}
+
+// --- narrow ----------------------------------------------------------------------------------------------------
+
+inline uint16x8_t u16(bytes a) {
+    return vreinterpretq_u16_u8(a.v);
+}
+inline int16x8_t s16(bytes a) {
+    return vreinterpretq_s16_u8(a.v);
+}
+inline bytes splat_u8(unsigned x) {
+    return {vdupq_n_u8(static_cast<uint8_t>(x))};
+}
+inline bytes splat_u16(unsigned x) {
+    return {vreinterpretq_u8_u16(vdupq_n_u16(static_cast<uint16_t>(x)))};
+}
+inline bytes splat_pattern(uint32_t x) {
+    return {vreinterpretq_u8_u32(vdupq_n_u32(x))};
+}
+inline bytes operator^(bytes a, bytes b) {
+    return {veorq_u8(a.v, b.v)};
+}
+inline bytes max_u8(bytes a, bytes b) {
+    return {vmaxq_u8(a.v, b.v)};
+}
+inline bytes min_u16(bytes a, bytes b) {
+    return {vreinterpretq_u8_u16(vminq_u16(u16(a), u16(b)))};
+}
+inline bytes max_u16(bytes a, bytes b) {
+    return {vreinterpretq_u8_u16(vmaxq_u16(u16(a), u16(b)))};
+}
+inline bytes max_i16(bytes a, bytes b) {
+    return {vreinterpretq_u8_s16(vmaxq_s16(s16(a), s16(b)))};
+}
+
+inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
+    const int16x8_t ab = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a.v), b.v), s16(zero));
+    const int16x8_t cd = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c.v), d.v), s16(zero));
+    return {vqmovun_high_s16(vqmovun_s16(ab), cd)};
+}
+inline bytes narrow2(i32 a, i32 b) {
+    return {vreinterpretq_u8_u16(vqmovun_high_s32(vqmovun_s32(a.v), b.v))};
+}
+
+// Even and odd codes apart, then sli puts the odd ones above the even ones: code 2k+1 << Bits | code 2k.
+template <int Bits>
+inline bytes join_pairs(bytes a, bytes b) {
+    return {vsliq_n_u8(vuzp1q_u8(a.v, b.v), vuzp2q_u8(a.v, b.v), Bits)};
+}
+inline bytes pack_nibbles(bytes a, bytes b) {
+    return join_pairs<4>(a, b);
+}
+// Pairs of crumbs are nibbles.
+inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
+    return join_pairs<4>(join_pairs<2>(a, b), join_pairs<2>(c, d));
+}
+
+// --- table -------------------------------------------------------------------------------------------------------
+
+// 16 fields as bytes.
+template <int Bits>
+inline uint8x16_t fields_in_bytes(const unsigned char* p) {
+    if constexpr (Bits == 4) {
+        const uint8x8_t b = load64(p);
+        const uint8x8_t even = vand_u8(b, vdup_n_u8(15));
+        const uint8x8_t odd = vshr_n_u8(b, 4);
+        return vcombine_u8(vzip1_u8(even, odd), vzip2_u8(even, odd));
+    } else {
+        // Every byte four times over, each copy shifted to another field.
+        uint32_t word;
+        __builtin_memcpy(&word, p, sizeof word);
+        const uint8x16_t four = vreinterpretq_u8_u32(vdupq_n_u32(word));
+        const uint8x16_t spread = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+        const int8x16_t shifts = {0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6};
+        return vandq_u8(vshlq_u8(vqtbl1q_u8(four, spread), shifts), vdupq_n_u8(3));
+    }
+}
+
+// Entries by byte: plane k holds byte k of all sixteen. tbl looks a plane up for 16 fields at once, and two steps of
+// interleaving put the bytes of each result together.
+struct table32 {
+    uint8x16x4_t plane;
+};
+inline table32 make_table(const float (&entries)[16]) {
+    return {vld4q_u8(reinterpret_cast<const uint8_t*>(entries))};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, const table32& t, f32 (&v)[4]) {
+    const uint8x16_t fields = fields_in_bytes<Q::bits>(p);
+    const uint8x16_t b0 = vqtbl1q_u8(t.plane.val[0], fields);
+    const uint8x16_t b1 = vqtbl1q_u8(t.plane.val[1], fields);
+    const uint8x16_t b2 = vqtbl1q_u8(t.plane.val[2], fields);
+    const uint8x16_t b3 = vqtbl1q_u8(t.plane.val[3], fields);
+    const uint16x8_t low_first = vreinterpretq_u16_u8(vzip1q_u8(b0, b1));
+    const uint16x8_t low_last = vreinterpretq_u16_u8(vzip2q_u8(b0, b1));
+    const uint16x8_t high_first = vreinterpretq_u16_u8(vzip1q_u8(b2, b3));
+    const uint16x8_t high_last = vreinterpretq_u16_u8(vzip2q_u8(b2, b3));
+    v[0].v = vreinterpretq_f32_u16(vzip1q_u16(low_first, high_first));
+    v[1].v = vreinterpretq_f32_u16(vzip2q_u16(low_first, high_first));
+    v[2].v = vreinterpretq_f32_u16(vzip1q_u16(low_last, high_last));
+    v[3].v = vreinterpretq_f32_u16(vzip2q_u16(low_last, high_last));
+}
+
+struct table16 {
+    uint8x16x2_t plane;
+};
+inline table16 make_table(const uint16_t (&entries)[16]) {
+    return {vld2q_u8(reinterpret_cast<const uint8_t*>(entries))};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, const table16& t, bytes (&v)[2]) {
+    const uint8x16_t fields = fields_in_bytes<Q::bits>(p);
+    const uint8x16_t lo = vqtbl1q_u8(t.plane.val[0], fields);
+    const uint8x16_t hi = vqtbl1q_u8(t.plane.val[1], fields);
+    v[0].v = vzip1q_u8(lo, hi);
+    v[1].v = vzip2q_u8(lo, hi);
+}
+
+}  // namespace simd
+}  // namespace
+}  // namespace piquant
