@@ -27,11 +27,9 @@ inline double scale_in(double scale, bool double_compute) {
     return static_cast<double>(rounded < FLT_MIN ? FLT_MIN : rounded);
 }
 
-// lo and hi: minimum and maximum of the data, finite.
+// lo <= 0 and hi >= 0: extent of the data together with zero, finite.
 inline QuantParams affine_params(double lo, double hi, bool double_compute, uint64_t quant_min, uint64_t quant_max,
                                  bool is_signed) {
-    lo = lo < 0 ? lo : 0;
-    hi = hi > 0 ? hi : 0;
     const double steps = static_cast<double>(quant_max - quant_min);
     // Halving keeps the difference of the two largest doubles finite, and is exact where it matters.
     const double span = hi - lo;

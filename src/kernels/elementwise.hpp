@@ -71,8 +71,8 @@ void requantize(const KernelArgs& a) {
 template <class F>
 Extent minmax(const void* in, size_t n) {
     using T = typename F::compute;
-    T lo = load_element<F>(in);
-    T hi = lo;
+    T lo = 0;
+    T hi = 0;
     bool has_nan = false;
     for (size_t i = 0; i < n; ++i) {
         const T x = load_element<F>(element(in, i, F::bits));

@@ -1,106 +1,78 @@
-// Smallest and largest element. Four accumulators, or a tree, hide the latency of min and max. float16 and bfloat16 need
-// no conversion: as integers their NaNs lie beyond the infinities, where the final value shows them.
+// The extent of data together with zero: lo = min(0, min x), hi = max(0, max x).
+//
+// Float patterns are sign and magnitude, and zero is always included, so two integer maxima tell everything:
+//
+//   signed      ff.. (NaN) 8000 (-0) .. < 0000 (+0) .. 7f80 (+inf) .. 7fff (NaN)     the largest is hi, if any is positive
+//   unsigned    0000 (+0) .. 7fff < 8000 (-0) .. ff80 (-inf) .. ffff (NaN)           the largest is lo, if any is negative
+//
+// NaNs lie beyond the infinities and show in the result. Two instructions a vector, for every float type.
 #pragma once
 
 #include "core/float_formats.hpp"
 #include "kernels/elementwise.hpp"
-#include "kernels/rounding.hpp"
 #include "kernels/table.hpp"
+#include "simd/vocabulary.hpp"
 
 namespace piquant {
 namespace {
 namespace vectorized {
 
-// Merges the elements that fill no whole block.
-template <class F>
-inline Extent merge_rest(Extent e, const unsigned char* in, size_t n) {
-    if (n == 0) {
-        return e;
-    }
-    const Extent rest = elementwise::minmax<F>(in, n);
-    return {rest.lo < e.lo ? rest.lo : e.lo, rest.hi > e.hi ? rest.hi : e.hi, e.has_nan || rest.has_nan};
-}
-
-template <class F>
-Extent minmax_floats(const unsigned char* in, size_t n) {
-    using V = simd::vec<F>;
-    constexpr size_t step = simd::lanes * F::bits / 8;
-    constexpr size_t block = 4 * simd::lanes;
-    V lo[4];
-    V hi[4];
-    simd::mask nans = simd::no_lanes();
-    for (size_t k = 0; k < 4; ++k) {
-        lo[k] = hi[k] = simd::load(F{}, in + k * step);
-    }
-    size_t i = 0;
-    for (; i + block <= n; i += block, in += 4 * step) {
-        V x[4];
-        for (size_t k = 0; k < 4; ++k) {
-            x[k] = simd::load(F{}, in + k * step);
-            lo[k] = simd::lower(lo[k], x[k]);
-            hi[k] = simd::upper(hi[k], x[k]);
-        }
-        nans = nans | simd::nan_in(x[0], x[1]) | simd::nan_in(x[2], x[3]);
-    }
-    unsigned char ends[2][simd::lanes * F::bits / 8 * 2];
-    simd::store2<simd::Store::cached>(F{}, ends[0], simd::lower(lo[0], lo[1]), simd::lower(lo[2], lo[3]));
-    simd::store2<simd::Store::cached>(F{}, ends[1], simd::upper(hi[0], hi[1]), simd::upper(hi[2], hi[3]));
-    const Extent low = elementwise::minmax<F>(ends[0], 2 * simd::lanes);
-    const Extent high = elementwise::minmax<F>(ends[1], 2 * simd::lanes);
-    return merge_rest<F>({low.lo, high.hi, simd::any(nans) || low.has_nan || high.has_nan}, in, n - i);
-}
-
-// Patterns are sign and magnitude. As signed integers, the largest is the maximum unless all are negative; as unsigned
-// integers, the largest is the minimum unless none is negative; and in those two cases the smallest unsigned one, the
-// smallest magnitude, is the answer. Three instructions a vector, where mapping to one order takes five.
-//
-//   signed     8000 (-0) .. ff80 (-inf) .. ffff (NaN)   <   0000 (+0) .. 7f80 (+inf) .. 7fff (NaN)
-//   unsigned   0000 (+0) .. 7f80 (+inf) .. 7fff (NaN)   <   8000 (-0) .. ff80 (-inf) .. ffff (NaN)
-template <class F>
-Extent minmax_halves(const unsigned char* in, size_t n) {
-    using simd::max_i16, simd::max_u16, simd::min_u16;
-    constexpr size_t block = 4 * 2 * simd::lanes;
-    simd::bytes top = simd::load_bytes(in);
-    simd::bytes bottom = top;
-    simd::bytes nearest = top;
-    size_t i = 0;
-    for (; i + block <= n; i += block, in += 4 * simd::width) {
-        simd::bytes x[4];
-        for (size_t k = 0; k < 4; ++k) {
-            x[k] = simd::load_bytes(in + k * simd::width);
-        }
-        // As a tree, so that only one step of each waits for the block before.
-        top = max_i16(top, max_i16(max_i16(x[0], x[1]), max_i16(x[2], x[3])));
-        bottom = max_u16(bottom, max_u16(max_u16(x[0], x[1]), max_u16(x[2], x[3])));
-        nearest = min_u16(nearest, min_u16(min_u16(x[0], x[1]), min_u16(x[2], x[3])));
-    }
-    int16_t tops[2 * simd::lanes];
-    uint16_t bottoms[2 * simd::lanes];
-    uint16_t nearests[2 * simd::lanes];
-    simd::put<simd::Store::cached>(tops, top);
-    simd::put<simd::Store::cached>(bottoms, bottom);
-    simd::put<simd::Store::cached>(nearests, nearest);
-    for (size_t k = 1; k < 2 * simd::lanes; ++k) {
-        tops[0] = tops[k] > tops[0] ? tops[k] : tops[0];
-        bottoms[0] = bottoms[k] > bottoms[0] ? bottoms[k] : bottoms[0];
-        nearests[0] = nearests[k] < nearests[0] ? nearests[k] : nearests[0];
-    }
-    const uint16_t ends[2] = {bottoms[0] >= 0x8000 ? bottoms[0] : nearests[0],
-                              tops[0] >= 0 ? static_cast<uint16_t>(tops[0]) : nearests[0]};
-    return merge_rest<F>(elementwise::minmax<F>(ends, 2), in, n - i);
-}
+template <int Bits>
+struct Patterns;
+template <>
+struct Patterns<16> {
+    using Unsigned = uint16_t;
+    using Signed = int16_t;
+};
+template <>
+struct Patterns<32> {
+    using Unsigned = uint32_t;
+    using Signed = int32_t;
+};
+template <>
+struct Patterns<64> {
+    using Unsigned = uint64_t;
+    using Signed = int64_t;
+};
 
 template <class F>
 Extent minmax(const void* in, size_t n) {
+    using Unsigned = typename Patterns<F::bits>::Unsigned;
+    using Signed = typename Patterns<F::bits>::Signed;
+    constexpr size_t block_bytes = 4 * simd::width;
+    constexpr size_t per_register = simd::width * 8 / F::bits;
     const auto* p = static_cast<const unsigned char*>(in);
-    if (n < 8 * simd::lanes) {
-        return elementwise::minmax<F>(in, n);
+    const size_t blocks = n / (4 * per_register);
+
+    simd::bytes top = simd::splat_pattern(0);
+    simd::bytes bottom = top;
+    for (size_t b = 0; b < blocks; ++b, p += block_bytes) {
+        simd::bytes x[4];
+        for (size_t k = 0; k < 4; ++k) {
+            x[k] = simd::load_bytes(p + k * simd::width);
+        }
+        // As a tree, so that only one step waits for the block before.
+        using simd::max_signed, simd::max_unsigned;
+        constexpr int bits = F::bits;
+        top = max_signed<bits>(top, max_signed<bits>(max_signed<bits>(x[0], x[1]), max_signed<bits>(x[2], x[3])));
+        bottom = max_unsigned<bits>(bottom,
+                                    max_unsigned<bits>(max_unsigned<bits>(x[0], x[1]), max_unsigned<bits>(x[2], x[3])));
     }
-    if constexpr (F::bits == 16) {
-        return minmax_halves<F>(p, n);
-    } else {
-        return minmax_floats<F>(p, n);
+
+    Signed tops[per_register];
+    Unsigned bottoms[per_register];
+    simd::put<simd::Store::cached>(tops, top);
+    simd::put<simd::Store::cached>(bottoms, bottom);
+    // What either maximum did not meet is the zero that it started from.
+    unsigned char ends[2 * sizeof(Unsigned)];
+    for (size_t k = 1; k < per_register; ++k) {
+        tops[0] = tops[k] > tops[0] ? tops[k] : tops[0];
+        bottoms[0] = bottoms[k] > bottoms[0] ? bottoms[k] : bottoms[0];
     }
+    const Unsigned lo = bottoms[0] >> (F::bits - 1) != 0 ? bottoms[0] : Unsigned{0};
+    __builtin_memcpy(ends, &lo, sizeof lo);
+    __builtin_memcpy(ends + sizeof lo, &tops[0], sizeof lo);
+    return merge(elementwise::minmax<F>(ends, 2), elementwise::minmax<F>(p, n - blocks * 4 * per_register));
 }
 
 }  // namespace vectorized

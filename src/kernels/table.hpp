@@ -20,12 +20,19 @@ struct KernelArgs {
     bool stream;      // non-temporal stores for whole output lines
 };
 
-// Result of minmax over n >= 1 elements. lo and hi are meaningless when the data holds a NaN; infinities show in them.
+// Extent of data together with zero: lo = min(0, min x), hi = max(0, max x). Both are meaningless when the data holds a
+// NaN; infinities show in them.
 struct Extent {
     double lo;
     double hi;
     bool has_nan;
 };
+
+namespace {
+inline Extent merge(const Extent& a, const Extent& b) {
+    return {b.lo < a.lo ? b.lo : a.lo, b.hi > a.hi ? b.hi : a.hi, a.has_nan || b.has_nan};
+}
+}  // namespace
 
 using Kernel = void (*)(const KernelArgs&);
 using MinMaxKernel = Extent (*)(const void* in, size_t n);

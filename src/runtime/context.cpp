@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 
 #include "dispatch/dispatch.hpp"
 #include "runtime/cpu_count.hpp"
@@ -34,10 +35,6 @@ bool read_environment(const char* name, size_t lowest, size_t highest, size_t& v
     }
     value = static_cast<size_t>(number);
     return true;
-}
-
-Extent merge(Extent a, Extent b) {
-    return {b.lo < a.lo ? b.lo : a.lo, b.hi > a.hi ? b.hi : a.hi, a.has_nan || b.has_nan};
 }
 
 // What PIQUANT_NUM_THREADS says, or what this process may use; 0 if the variable is invalid.
@@ -174,27 +171,23 @@ Extent Context::reduce(MinMaxKernel kernel, const void* in, int bits, size_t n) 
         const char* in;
         Partition partition;
         int bits;
-        bool seen[PIQUANT_MAX_THREADS] = {};
         Extent found[PIQUANT_MAX_THREADS];  // by participant
-    } job = {kernel, static_cast<const char*>(in), partition_lines(in, n, bits, bits, threads), bits, {}, {}};
+    } job;
+    job.kernel = kernel;
+    job.in = static_cast<const char*>(in);
+    job.partition = partition_lines(in, n, bits, bits, threads);
+    job.bits = bits;
+    std::fill_n(job.found, threads, Extent{0, 0, false});
     pool_.run(
         [](void* opaque, size_t chunk, size_t participant) {
             auto& j = *static_cast<Job*>(opaque);
             const FloatEnvironment pinned;
             const size_t begin = j.partition.begin(chunk);
-            const Extent e = j.kernel(j.in + bytes_for(begin, j.bits), j.partition.begin(chunk + 1) - begin);
-            Extent& mine = j.found[participant];
-            mine = j.seen[participant] ? merge(mine, e) : e;
-            j.seen[participant] = true;
+            const size_t count = j.partition.begin(chunk + 1) - begin;
+            j.found[participant] = merge(j.found[participant], j.kernel(j.in + bytes_for(begin, j.bits), count));
         },
         &job, job.partition.chunks, threads);
-    // The caller may have come too late for any chunk, but somebody did each.
-    const size_t first = static_cast<size_t>(std::find(job.seen, job.seen + threads, true) - job.seen);
-    Extent all = job.found[first];
-    for (size_t i = first + 1; i < threads; ++i) {
-        all = job.seen[i] ? merge(all, job.found[i]) : all;
-    }
-    return all;
+    return std::accumulate(job.found + 1, job.found + threads, job.found[0], merge);
 }
 
 piquant_status_t Context::compute_quant_params(const void* in, int in_dtype, int code_dtype, size_t n,

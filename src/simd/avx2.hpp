@@ -27,19 +27,6 @@ struct i32 {
 struct bytes {
     __m256i v;
 };
-struct mask {
-    __m256 v;
-};
-
-inline mask operator|(mask a, mask b) {
-    return {_mm256_or_ps(a.v, b.v)};
-}
-inline mask no_lanes() {
-    return {_mm256_setzero_ps()};
-}
-inline bool any(mask m) {
-    return _mm256_movemask_ps(m.v) != 0;
-}
 
 // --- memory ----------------------------------------------------------------------------------------------------
 
@@ -237,25 +224,6 @@ inline f32 min_or_nan(f32 x, f32 bound) {
 inline f64 min_or_nan(f64 x, f64 bound) {
     return min_number(bound, x);
 }
-inline f32 lower(f32 a, f32 b) {
-    return min_number(a, b);
-}
-inline f64 lower(f64 a, f64 b) {
-    return min_number(a, b);
-}
-inline f32 upper(f32 a, f32 b) {
-    return max_number(a, b);
-}
-inline f64 upper(f64 a, f64 b) {
-    return max_number(a, b);
-}
-inline mask nan_in(f32 a, f32 b) {
-    return {_mm256_cmp_ps(a.v, b.v, _CMP_UNORD_Q)};
-}
-inline mask nan_in(f64 a, f64 b) {
-    const __m256d n = _mm256_or_pd(_mm256_cmp_pd(a.lo, a.hi, _CMP_UNORD_Q), _mm256_cmp_pd(b.lo, b.hi, _CMP_UNORD_Q));
-    return {_mm256_castpd_ps(n)};
-}
 inline f64 round_even(f64 x) {
     constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     return {_mm256_round_pd(x.lo, mode), _mm256_round_pd(x.hi, mode)};
@@ -355,14 +323,31 @@ inline bytes operator^(bytes a, bytes b) {
 inline bytes max_u8(bytes a, bytes b) {
     return {_mm256_max_epu8(a.v, b.v)};
 }
-inline bytes min_u16(bytes a, bytes b) {
-    return {_mm256_min_epu16(a.v, b.v)};
-}
 inline bytes max_u16(bytes a, bytes b) {
     return {_mm256_max_epu16(a.v, b.v)};
 }
-inline bytes max_i16(bytes a, bytes b) {
-    return {_mm256_max_epi16(a.v, b.v)};
+// AVX2 compares 64-bit integers as signed ones only.
+template <int Bits>
+inline bytes max_signed(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {_mm256_max_epi16(a.v, b.v)};
+    } else if constexpr (Bits == 32) {
+        return {_mm256_max_epi32(a.v, b.v)};
+    } else {
+        return {_mm256_blendv_epi8(a.v, b.v, _mm256_cmpgt_epi64(b.v, a.v))};
+    }
+}
+template <int Bits>
+inline bytes max_unsigned(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {_mm256_max_epu16(a.v, b.v)};
+    } else if constexpr (Bits == 32) {
+        return {_mm256_max_epu32(a.v, b.v)};
+    } else {
+        const __m256i top_bit = _mm256_set1_epi64x(INT64_MIN);
+        const __m256i above = _mm256_cmpgt_epi64(_mm256_xor_si256(b.v, top_bit), _mm256_xor_si256(a.v, top_bit));
+        return {_mm256_blendv_epi8(a.v, b.v, above)};
+    }
 }
 
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {

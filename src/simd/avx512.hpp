@@ -37,22 +37,6 @@ struct i32 {
 struct bytes {
     __m512i v;
 };
-struct mask {
-    __mmask16 v;
-};
-
-inline mask operator|(mask a, mask b) {
-    return {_kor_mask16(a.v, b.v)};
-}
-inline mask no_lanes() {
-    return {0};
-}
-inline bool any(mask m) {
-    return m.v != 0;
-}
-inline mask nan_in(f32 a, f32 b) {
-    return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_UNORD_Q)};
-}
 
 // --- pieces ----------------------------------------------------------------------------------------------------
 
@@ -287,17 +271,6 @@ template <class V>
 inline V min_or_nan(V x, V bound) {
     return min_number(bound, x);
 }
-template <class V>
-inline V lower(V a, V b) {
-    return min_number(a, b);
-}
-template <class V>
-inline V upper(V a, V b) {
-    return max_number(a, b);
-}
-inline mask nan_in(f64 a, f64 b) {
-    return mask{_mm512_cmp_pd_mask(a.lo, a.hi, _CMP_UNORD_Q)} | mask{_mm512_cmp_pd_mask(b.lo, b.hi, _CMP_UNORD_Q)};
-}
 inline f64 round_even(f64 x) {
     constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;  // to a multiple of 2^0
     return {_mm512_roundscale_pd(x.lo, mode), _mm512_roundscale_pd(x.hi, mode)};
@@ -395,19 +368,33 @@ inline bytes operator^(bytes a, bytes b) {
 inline bytes max_u8(bytes a, bytes b) {
     return {_mm512_max_epu8(a.v, b.v)};
 }
-inline bytes min_u16(bytes a, bytes b) {
-    return {_mm512_min_epu16(a.v, b.v)};
-}
 inline bytes max_u16(bytes a, bytes b) {
     return {_mm512_max_epu16(a.v, b.v)};
-}
-inline bytes max_i16(bytes a, bytes b) {
-    return {_mm512_max_epi16(a.v, b.v)};
 }
 
 // Eight-byte pieces of a packed register: a0 b0 a1 b1 a2 b2 a3 b3 -> a0 a1 a2 a3 b0 b1 b2 b3.
 inline bytes sort_pairs(__m512i packed) {
     return {_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packed)};
+}
+template <int Bits>
+inline bytes max_signed(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {_mm512_max_epi16(a.v, b.v)};
+    } else if constexpr (Bits == 32) {
+        return {_mm512_max_epi32(a.v, b.v)};
+    } else {
+        return {_mm512_max_epi64(a.v, b.v)};
+    }
+}
+template <int Bits>
+inline bytes max_unsigned(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {_mm512_max_epu16(a.v, b.v)};
+    } else if constexpr (Bits == 32) {
+        return {_mm512_max_epu32(a.v, b.v)};
+    } else {
+        return {_mm512_max_epu64(a.v, b.v)};
+    }
 }
 
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {

@@ -33,17 +33,6 @@ struct bytes {
     uint8x16_t v;
 };
 
-// Empty: the only question that a mask answers here is where lower and upper met a NaN, and they keep it themselves.
-struct mask {};
-inline mask operator|(mask, mask) {
-    return {};
-}
-inline mask no_lanes() {
-    return {};
-}
-inline bool any(mask) {
-    return false;
-}
 
 // --- memory ----------------------------------------------------------------------------------------------------
 
@@ -249,29 +238,11 @@ inline f32 min_number(f32 x, f32 bound) {
 inline f64 min_number(f64 x, f64 bound) {
     return {vminnmq_f64(x.lo, bound.lo), vminnmq_f64(x.hi, bound.hi)};
 }
-inline f32 lower(f32 a, f32 b) {
-    return {vminq_f32(a.v, b.v)};
-}
-inline f64 lower(f64 a, f64 b) {
-    return {vminq_f64(a.lo, b.lo), vminq_f64(a.hi, b.hi)};
-}
-inline f32 upper(f32 a, f32 b) {
-    return {vmaxq_f32(a.v, b.v)};
-}
-inline f64 upper(f64 a, f64 b) {
-    return {vmaxq_f64(a.lo, b.lo), vmaxq_f64(a.hi, b.hi)};
-}
 inline f32 min_or_nan(f32 x, f32 bound) {
-    return lower(x, bound);
+    return {vminq_f32(x.v, bound.v)};
 }
 inline f64 min_or_nan(f64 x, f64 bound) {
-    return lower(x, bound);
-}
-inline mask nan_in(f32, f32) {
-    return {};
-}
-inline mask nan_in(f64, f64) {
-    return {};
+    return {vminq_f64(x.lo, bound.lo), vminq_f64(x.hi, bound.hi)};
 }
 inline f64 round_even(f64 x) {
     return {vrndnq_f64(x.lo), vrndnq_f64(x.hi)};
@@ -401,14 +372,31 @@ inline bytes operator^(bytes a, bytes b) {
 inline bytes max_u8(bytes a, bytes b) {
     return {vmaxq_u8(a.v, b.v)};
 }
-inline bytes min_u16(bytes a, bytes b) {
-    return {vreinterpretq_u8_u16(vminq_u16(u16(a), u16(b)))};
-}
 inline bytes max_u16(bytes a, bytes b) {
     return {vreinterpretq_u8_u16(vmaxq_u16(u16(a), u16(b)))};
 }
-inline bytes max_i16(bytes a, bytes b) {
-    return {vreinterpretq_u8_s16(vmaxq_s16(s16(a), s16(b)))};
+// There is no maximum of 64-bit integers, but a comparison.
+template <int Bits>
+inline bytes max_signed(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {vreinterpretq_u8_s16(vmaxq_s16(s16(a), s16(b)))};
+    } else if constexpr (Bits == 32) {
+        return {vreinterpretq_u8_s32(vmaxq_s32(vreinterpretq_s32_u8(a.v), vreinterpretq_s32_u8(b.v)))};
+    } else {
+        const uint64x2_t above = vcgtq_s64(vreinterpretq_s64_u8(b.v), vreinterpretq_s64_u8(a.v));
+        return {vbslq_u8(vreinterpretq_u8_u64(above), b.v, a.v)};
+    }
+}
+template <int Bits>
+inline bytes max_unsigned(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {vreinterpretq_u8_u16(vmaxq_u16(u16(a), u16(b)))};
+    } else if constexpr (Bits == 32) {
+        return {vreinterpretq_u8_u32(vmaxq_u32(vreinterpretq_u32_u8(a.v), vreinterpretq_u32_u8(b.v)))};
+    } else {
+        const uint64x2_t above = vcgtq_u64(vreinterpretq_u64_u8(b.v), vreinterpretq_u64_u8(a.v));
+        return {vbslq_u8(vreinterpretq_u8_u64(above), b.v, a.v)};
+    }
 }
 
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {

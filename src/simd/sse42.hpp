@@ -27,25 +27,6 @@ struct i32 {
 struct bytes {
     __m128i v;
 };
-struct mask {
-    __m128 v;
-};
-
-inline mask operator|(mask a, mask b) {
-    return {_mm_or_ps(a.v, b.v)};
-}
-inline mask no_lanes() {
-    return {_mm_setzero_ps()};
-}
-inline bool any(mask m) {
-    return _mm_movemask_ps(m.v) != 0;
-}
-inline mask nan_in(f32 a, f32 b) {
-    return {_mm_cmpunord_ps(a.v, b.v)};
-}
-inline mask nan_in(f64 a, f64 b) {
-    return {_mm_castpd_ps(_mm_or_pd(_mm_cmpunord_pd(a.lo, a.hi), _mm_cmpunord_pd(b.lo, b.hi)))};
-}
 
 // --- memory ----------------------------------------------------------------------------------------------------
 
@@ -138,7 +119,8 @@ inline __m128i with_nans(__m128i packed, f32 a, f32 b) {
     const __m128i mantissa = _mm_set1_epi32(0x3ff);
     const __m128i upper = _mm_packus_epi32(_mm_and_si128(_mm_srli_epi32(_mm_castps_si128(a.v), 13), mantissa),
                                            _mm_and_si128(_mm_srli_epi32(_mm_castps_si128(b.v), 13), mantissa));
-    const __m128i nan = _mm_packs_epi32(_mm_castps_si128(nan_in(a, a).v), _mm_castps_si128(nan_in(b, b).v));
+    const __m128i nan =
+        _mm_packs_epi32(_mm_castps_si128(_mm_cmpunord_ps(a.v, a.v)), _mm_castps_si128(_mm_cmpunord_ps(b.v, b.v)));
     return _mm_blendv_epi8(packed, _mm_or_si128(upper, _mm_set1_epi16(0x7e00)), nan);
 }
 
@@ -165,7 +147,7 @@ inline void store2(float16, void* p, f32 a, f32 b) {
     const __m128i saturated = _mm_packs_epi32(_mm_castps_si128(a.v), _mm_castps_si128(b.v));
     const __m128i sign = _mm_and_si128(saturated, _mm_set1_epi16(INT16_MIN));
     __m128i packed = _mm_or_si128(_mm_packus_epi32(float16_magnitude(a), float16_magnitude(b)), sign);
-    if (__builtin_expect(any(nan_in(a, b)), 0)) {
+    if (__builtin_expect(_mm_movemask_ps(_mm_cmpunord_ps(a.v, b.v)), 0)) {
         packed = _mm_or_si128(with_nans(packed, a, b), sign);
     }
     put128<S>(p, packed);
@@ -296,14 +278,6 @@ template <class V>
 inline V min_or_nan(V x, V bound) {
     return min_number(bound, x);
 }
-template <class V>
-inline V lower(V a, V b) {
-    return min_number(a, b);
-}
-template <class V>
-inline V upper(V a, V b) {
-    return max_number(a, b);
-}
 inline f64 round_even(f64 x) {
     constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     return {_mm_round_pd(x.lo, mode), _mm_round_pd(x.hi, mode)};
@@ -401,14 +375,31 @@ inline bytes operator^(bytes a, bytes b) {
 inline bytes max_u8(bytes a, bytes b) {
     return {_mm_max_epu8(a.v, b.v)};
 }
-inline bytes min_u16(bytes a, bytes b) {
-    return {_mm_min_epu16(a.v, b.v)};
-}
 inline bytes max_u16(bytes a, bytes b) {
     return {_mm_max_epu16(a.v, b.v)};
 }
-inline bytes max_i16(bytes a, bytes b) {
-    return {_mm_max_epi16(a.v, b.v)};
+// SSE4.2 compares 64-bit integers as signed ones only.
+template <int Bits>
+inline bytes max_signed(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {_mm_max_epi16(a.v, b.v)};
+    } else if constexpr (Bits == 32) {
+        return {_mm_max_epi32(a.v, b.v)};
+    } else {
+        return {_mm_blendv_epi8(a.v, b.v, _mm_cmpgt_epi64(b.v, a.v))};
+    }
+}
+template <int Bits>
+inline bytes max_unsigned(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {_mm_max_epu16(a.v, b.v)};
+    } else if constexpr (Bits == 32) {
+        return {_mm_max_epu32(a.v, b.v)};
+    } else {
+        const __m128i top_bit = _mm_set1_epi64x(INT64_MIN);
+        const __m128i above = _mm_cmpgt_epi64(_mm_xor_si128(b.v, top_bit), _mm_xor_si128(a.v, top_bit));
+        return {_mm_blendv_epi8(a.v, b.v, above)};
+    }
 }
 
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {

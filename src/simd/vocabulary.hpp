@@ -4,7 +4,6 @@
 //
 //   types      f32    `lanes` floats              f64    `lanes` doubles (two registers)
 //              i32    `lanes` 32-bit integers     bytes  one register of packed 8- or 16-bit codes
-//              mask   a set of lanes, | joins two
 //
 //   memory     load(F, p)                  `lanes` elements of float type F, widened to the compute type
 //              store2<S>(F, p, a, b)       2 * lanes elements, rounded to F; a NaN only as the sum of an F and a number
@@ -16,15 +15,14 @@
 //              touch(bytes)                keeps a load whose result nobody uses
 //   float      splat, + - *, max_number(x, bound), min_number(x, bound): NaN in x gives the bound;
 //              min_or_nan(x, bound): NaN in x stays; round_even(f64), accumulate(before, v)
-//   min/max    lower(a, b), upper(a, b): plain minimum and maximum; nan_in(a, b): lanes where a or b is NaN, or no
-//              lanes at all on a set whose lower and upper keep NaN once they have met it
 //   convert    to_i32(f)                   half to even; below -2^31 or NaN: -2^31; above 2^31 - 1: unspecified
 //              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
 //   integer    splat_i32, + -, ^, mul_low, min, max, shift_right_logical<k>, shift_right_arithmetic<k>
 //   narrow     narrow4(a, b, c, d, zero)   saturate to int16, add int16 `zero` with saturation, saturate to uint8
 //              narrow2(a, b)               saturate to uint16
 //              pack_nibbles(a, b)          2 registers of codes 0..15 -> 1    pack_crumbs(a, b, c, d)    codes 0..3
-//              splat_u8, splat_u16, splat_pattern, max_u8, min_u16, max_u16, max_i16, bytes ^ bytes
+//              splat_u8, splat_u16, splat_pattern, max_u8, max_u16, bytes ^ bytes
+//   patterns   max_signed<bits>(a, b), max_unsigned<bits>(a, b)    bytes as integers of 16, 32 or 64 bits
 //   table      make_table(float[16])       table32        lookup(Q, p, table32, f32[4])
 //              make_table(uint16_t[16])    table16        lookup(Q, p, table16, bytes[2])
 //                                          4 * lanes fields of 2 or 4 bits at p, each replaced by its entry

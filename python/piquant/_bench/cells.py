@@ -1,0 +1,123 @@
+"""Times of single operations, each against its traffic twin."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from piquant import _native
+from piquant._dtypes import BITS, CODES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from piquant._context import Context
+
+QUANTIZE, DEQUANTIZE, PARAMS, TRAFFIC = range(4)
+
+FLOATS: Final = ("float32", "float16", "bfloat16", "float64")
+TARGETS: Final = ("uint2", "int2", "uint4", "int4", "uint8", "int8", "uint16", "int16")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One operation: what a kernel does, apart from size, threads and instruction set."""
+
+    operation: str  # "quantize", "stochastic", "dequantize", "add", "params"
+    real: str
+    code: str
+
+    @property
+    def bytes_per_element(self) -> float:
+        """Read and written, the output's read of "add" included."""
+        real, code = BITS[CODES[self.real]] / 8, BITS[CODES[self.code]] / 8
+        return {"params": real, "add": 2 * real + code}.get(self.operation, real + code)
+
+
+def matrix(operations: tuple[str, ...]) -> Iterator[Cell]:
+    """Every cell of these operations; parameters do not depend on the quantized type."""
+    for operation in operations:
+        for real in FLOATS:
+            for code in ("uint8",) if operation == "params" else TARGETS:
+                yield Cell(operation, real, code)
+
+
+class Arena:
+    """Memory that all cells of one size share: touched, aligned to lines, and filled with plausible values."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self._blocks = [np.zeros(8 * n + 4096, np.uint8) for _ in range(2)]
+        normal = np.random.default_rng(0).standard_normal(min(n, 1 << 16)).astype(np.float32)
+        self._sample = np.resize(normal, n)
+        self._holds: str | None = None
+
+    def address(self, block: int) -> int:
+        """Of the first line of a block: 0 to read from, 1 to write to."""
+        start = self._blocks[block].__array_interface__["data"][0]
+        return int(start + -start % 4096)
+
+    def fill(self, dtype: str) -> None:
+        """Puts floats of a dtype, or arbitrary codes, into the block to read from."""
+        if self._holds == dtype:
+            return
+        offset = self.address(0) - self._blocks[0].__array_interface__["data"][0]
+        if CODES[dtype] >= len(FLOATS):
+            codes = np.random.default_rng(1).integers(0, 256, 1 << 16, dtype=np.uint8)
+            nbytes = self.n * BITS[CODES[dtype]] // 8
+            self._blocks[0][offset : offset + nbytes] = np.resize(codes, nbytes)
+        elif dtype == "bfloat16":
+            self._view(offset, np.uint16)[:] = self._sample.view(np.uint32) >> 16
+        else:
+            self._view(offset, np.dtype(dtype))[:] = self._sample
+        self._holds = dtype
+
+    def _view(self, offset: int, dtype: np.dtype[np.generic] | type[np.generic]) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
+        return self._blocks[0][offset : offset + self.n * np.dtype(dtype).itemsize].view(dtype)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median seconds of a kernel and of its twin, from alternating runs."""
+
+    kernel: float
+    twin: float
+
+    @property
+    def efficiency(self) -> float:
+        """1 is the speed of memory."""
+        return self.twin / self.kernel
+
+
+def time_cell(context: Context, cell: Cell, arena: Arena, rounds: int, repeats: int) -> Timing:
+    """Alternates ``rounds`` times between ``repeats`` calls of the kernel and of its twin; the first round warms up."""
+    reads_real = cell.operation in ("quantize", "stochastic", "params")
+    source, target = (cell.real, cell.code) if reads_real else (cell.code, cell.real)
+    arena.fill(source)
+    call = {"quantize": QUANTIZE, "stochastic": QUANTIZE, "params": PARAMS}.get(cell.operation, DEQUANTIZE)
+    into = 0 if cell.operation == "params" else arena.address(1)
+    add = cell.operation == "add"
+    zero_point = 0 if cell.code.startswith("int") else 1 << (BITS[CODES[cell.code]] - 1)
+
+    def seconds(what: int, out: int) -> list[float]:
+        return _native.measure(
+            context, what, arena.address(0), CODES[source], out, CODES[target], arena.n,
+            0.02, zero_point, cell.operation == "stochastic", add, repeats,
+        )  # fmt: skip
+
+    kernel: list[float] = []
+    twin: list[float] = []
+    for r in range(rounds + 1):
+        k, t = seconds(call, into), seconds(TRAFFIC, into)
+        if r > 0:
+            kernel.append(statistics.median(k))
+            twin.append(statistics.median(t))
+    return Timing(statistics.median(kernel), statistics.median(twin))
+
+
+def geometric_mean(values: list[float]) -> float:
+    """Of positive numbers."""
+    return statistics.geometric_mean(values)
