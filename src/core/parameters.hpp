@@ -3,7 +3,6 @@
 
 #include <float.h>
 
-#include "core/semantics.hpp"
 #include "core/types.hpp"
 
 namespace piquant {
@@ -14,8 +13,18 @@ struct QuantParams {
     uint64_t zero_point;  // pattern of the code type
 };
 
-inline double code_to_double(uint64_t code, bool is_signed) {
-    return is_signed ? static_cast<double>(static_cast<int64_t>(code)) : static_cast<double>(code);
+// clamp(round_half_to_even(quant_min + steps), quant_min, quant_max) for steps >= 0, the sum exact: added in double, 64-bit
+// ends of range would swallow up to a thousand steps. Half a step goes to the even sum.
+inline uint64_t steps_above(uint64_t quant_min, uint64_t quant_max, double steps) {
+    constexpr double two64 = 18446744073709551616.0;
+    if (steps >= two64) {
+        return quant_max;
+    }
+    const auto whole = static_cast<uint64_t>(steps);
+    const double rest = steps - static_cast<double>(whole);
+    const bool up = rest > 0.5 || (rest == 0.5 && ((quant_min + whole) & 1) != 0);
+    const uint64_t room = quant_max - quant_min;
+    return whole >= room ? quant_max : quant_min + whole + up;
 }
 
 // Rounds to T and keeps the result normal. May return infinity, when T cannot hold a scale that large.
@@ -28,21 +37,14 @@ inline double scale_in(double scale, bool double_compute) {
 }
 
 // lo <= 0 and hi >= 0: extent of the data together with zero, finite.
-inline QuantParams affine_params(double lo, double hi, bool double_compute, uint64_t quant_min, uint64_t quant_max,
-                                 bool is_signed) {
+inline QuantParams affine_params(double lo, double hi, bool double_compute, uint64_t quant_min, uint64_t quant_max) {
     const double steps = static_cast<double>(quant_max - quant_min);
     // Halving keeps the difference of the two largest doubles finite, and is exact where it matters.
     const double span = hi - lo;
     const bool overflows = span > DBL_MAX;
     const double scale = overflows ? (hi / 2 - lo / 2) / steps * 2 : span / steps;
-    QuantParams p{lo == 0 && hi == 0 ? 1.0 : scale_in(scale, double_compute), quant_min};
-    const double zero = round_half_to_even(code_to_double(quant_min, is_signed) - lo / p.scale);
-    if (zero >= code_to_double(quant_max, is_signed)) {
-        p.zero_point = quant_max;
-    } else if (zero > code_to_double(quant_min, is_signed)) {
-        p.zero_point = is_signed ? static_cast<uint64_t>(static_cast<int64_t>(zero)) : static_cast<uint64_t>(zero);
-    }
-    return p;
+    const double rounded = lo == 0 && hi == 0 ? 1.0 : scale_in(scale, double_compute);
+    return {rounded, steps_above(quant_min, quant_max, -lo / rounded)};
 }
 
 inline QuantParams symmetric_params(double lo, double hi, bool double_compute, int bits, bool is_signed) {

@@ -114,9 +114,9 @@ piquant_status_t parameters_from(const Extent& extent, DType real, DType code, c
     }
     const DTypeInfo& type = info(code);
     const bool wide = real == DType::float64;
-    const QuantParams p = options.symmetric ? symmetric_params(extent.lo, extent.hi, wide, type.bits, type.is_signed)
-                                            : affine_params(extent.lo, extent.hi, wide, options.quant_min,
-                                                            options.quant_max, type.is_signed);
+    const QuantParams p = options.symmetric
+                              ? symmetric_params(extent.lo, extent.hi, wide, type.bits, type.is_signed)
+                              : affine_params(extent.lo, extent.hi, wide, options.quant_min, options.quant_max);
     if (options.symmetric) {
         const uint64_t reach = (uint64_t{1} << (type.bits - 1)) - 1;
         if (code_less(p.zero_point - reach, options.quant_min, type.is_signed) ||
