@@ -24,14 +24,14 @@ piquant_status_t with(piquant_context_t* handle, F f) {
     if (context == nullptr) {
         return PIQUANT_ERROR_CONTEXT;
     }
-    context->users.fetch_add(1, std::memory_order_acquire);
+    context->users().fetch_add(1, std::memory_order_acquire);
     piquant_status_t status;
     try {
         status = f(*context);
     } catch (...) {
         status = PIQUANT_ERROR_MEMORY;  // nothing but allocation throws
     }
-    context->users.fetch_sub(1, std::memory_order_release);
+    context->users().fetch_sub(1, std::memory_order_release);
     return status;
 }
 
@@ -125,7 +125,7 @@ piquant_status_t piquant_context_create(piquant_context_t** context, size_t num_
 
 piquant_status_t piquant_context_destroy(piquant_context_t* context) {
     auto* c = reinterpret_cast<Context*>(context);
-    if (c != nullptr && c->users.load(std::memory_order_acquire) != 0) {
+    if (c != nullptr && c->users().load(std::memory_order_acquire) != 0) {
         return PIQUANT_ERROR_BUSY;
     }
     delete c;

@@ -37,7 +37,7 @@ public:
     std::atomic<size_t> stream_threshold{0};
 
     // Calls in progress; a context with any must not be destroyed.
-    std::atomic<size_t> users{0};
+    std::atomic<size_t>& users() { return pool_.users; }
 
 private:
     Context() = default;

@@ -126,6 +126,7 @@ void ThreadPool::abandon_after_fork() {
     gate_.store(0);
     stop_.store(false);
     taken_.store(0);
+    users.store(0);
 }
 
 void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads) {

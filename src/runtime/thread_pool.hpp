@@ -32,6 +32,10 @@ public:
     // the first time. Fewer, if the system grants fewer.
     void run(Run function, void* job, size_t chunks, size_t threads);
 
+    // Calls in progress on the owner of this pool, who counts them. It is here because a forked child has to forget
+    // those of the threads that it did not inherit.
+    std::atomic<size_t> users{0};
+
 private:
     friend struct ForkRegistry;
     void abandon_after_fork();
