@@ -1,0 +1,208 @@
+// After fork() the child starts its own workers, and the parent does not notice. Children are watched by an alarm, so
+// that a hang is a failure.
+#include <gtest/gtest.h>
+
+#if !defined(_WIN32)
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cmath>
+#include <functional>
+#include <numeric>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "runtime/thread_pool.hpp"
+#include "support.hpp"
+
+namespace piquant {
+namespace {
+
+constexpr int rounds = 10;
+
+// True if the chunks of one job ran on `threads` threads at once.
+bool runs_side_by_side(ThreadPool& pool, size_t threads) {
+    struct Meeting {
+        std::atomic<size_t> arrived{0};
+        size_t expected;
+    } m{{}, threads};
+    pool.run(
+        [](void* opaque, size_t, size_t) {
+            auto& meeting = *static_cast<Meeting*>(opaque);
+            meeting.arrived.fetch_add(1);
+            while (meeting.arrived.load() < meeting.expected) {
+                std::this_thread::yield();
+            }
+        },
+        &m, threads, threads);
+    return m.arrived.load() == threads;
+}
+
+// Exit status of a child that runs `body`; a hang ends as death by SIGALRM.
+std::string in_child(const std::function<bool()>& body) {
+    const pid_t child = fork();
+    if (child < 0) {
+        return "fork failed";
+    }
+    if (child == 0) {
+        alarm(20);
+        _exit(body() ? 0 : 1);
+    }
+    int status = 0;
+    if (waitpid(child, &status, 0) != child) {
+        return "waitpid failed";
+    }
+    if (WIFSIGNALED(status)) {
+        return "killed by signal " + std::to_string(WTERMSIG(status));
+    }
+    return WEXITSTATUS(status) == 0 ? "good" : "wrong result";
+}
+
+TEST(Fork, PoolThatNeverRan) {
+    ThreadPool pool;
+    for (int i = 0; i < rounds; ++i) {
+        EXPECT_EQ(in_child([&] { return runs_side_by_side(pool, 3); }), "good");
+    }
+    EXPECT_TRUE(runs_side_by_side(pool, 3));
+}
+
+TEST(Fork, IdlePoolAfterUse) {
+    ThreadPool pool;
+    for (int i = 0; i < rounds; ++i) {
+        EXPECT_TRUE(runs_side_by_side(pool, 3));
+        EXPECT_EQ(in_child([&] { return runs_side_by_side(pool, 3) && runs_side_by_side(pool, 2); }), "good");
+        EXPECT_TRUE(runs_side_by_side(pool, 3)) << "the parent's workers are still there";
+    }
+}
+
+TEST(Fork, ChildOfAChild) {
+    ThreadPool pool;
+    EXPECT_TRUE(runs_side_by_side(pool, 2));
+    for (int i = 0; i < rounds; ++i) {
+        EXPECT_EQ(in_child([&] {
+                      return runs_side_by_side(pool, 3) &&
+                             in_child([&] { return runs_side_by_side(pool, 3); }) == "good" &&
+                             runs_side_by_side(pool, 2);
+                  }),
+                  "good");
+    }
+    EXPECT_TRUE(runs_side_by_side(pool, 2));
+}
+
+TEST(Fork, GrandchildOfAnUnusedChild) {
+    ThreadPool pool;
+    EXPECT_TRUE(runs_side_by_side(pool, 2));
+    EXPECT_EQ(in_child([&] { return in_child([&] { return runs_side_by_side(pool, 2); }) == "good"; }), "good");
+}
+
+// The fork comes while a job of another thread is certainly inside its chunks, on caller and worker.
+TEST(Fork, WhileAnotherThreadRunsAJob) {
+    for (int i = 0; i < rounds; ++i) {
+        ThreadPool pool;
+        struct Gate {
+            std::atomic<int> inside{0};
+            std::atomic<bool> open{false};
+        } gate;
+        std::thread owner([&] {
+            pool.run(
+                [](void* opaque, size_t, size_t) {
+                    auto& g = *static_cast<Gate*>(opaque);
+                    ++g.inside;
+                    while (!g.open.load()) {
+                        std::this_thread::yield();
+                    }
+                },
+                &gate, 2, 2);
+        });
+        while (gate.inside.load() < 2) {
+            std::this_thread::yield();
+        }
+        EXPECT_EQ(in_child([&] { return runs_side_by_side(pool, 2) && runs_side_by_side(pool, 3); }), "good");
+        gate.open = true;
+        owner.join();
+        EXPECT_TRUE(runs_side_by_side(pool, 2));
+    }
+}
+
+// Forks at arbitrary moments of a thread that starts, uses, resizes and stops workers.
+TEST(Fork, AtAnyMoment) {
+    ThreadPool pool;
+    std::atomic<bool> stop{false};
+    std::thread busy([&] {
+        for (size_t i = 0; !stop.load(); ++i) {
+            runs_side_by_side(pool, 2 + i % 2);
+            ThreadPool short_lived;
+            runs_side_by_side(short_lived, 2);
+        }
+    });
+    for (int i = 0; i < 5 * rounds; ++i) {
+        EXPECT_EQ(in_child([&] { return runs_side_by_side(pool, 2); }), "good");
+    }
+    stop = true;
+    busy.join();
+    EXPECT_TRUE(runs_side_by_side(pool, 2));
+}
+
+TEST(Fork, PoolsCanBeDestroyedInTheChild) {
+    auto* pool = new ThreadPool;
+    ThreadPool other;
+    EXPECT_TRUE(runs_side_by_side(*pool, 2));
+    EXPECT_EQ(in_child([&] {
+                  delete pool;
+                  ThreadPool fresh;
+                  return runs_side_by_side(fresh, 2) && runs_side_by_side(other, 2);
+              }),
+              "good");
+    EXPECT_TRUE(runs_side_by_side(*pool, 2));
+    delete pool;
+}
+
+bool quantizes(piquant_context_t* context) {
+    std::vector<float> in(100003);
+    std::iota(in.begin(), in.end(), 0.0f);
+    std::vector<uint8_t> out(in.size());
+    if (piquant_quantize(context, in.data(), PIQUANT_FLOAT32, out.data(), PIQUANT_UINT8, in.size(), 1000.0, 0,
+                         nullptr) != PIQUANT_OK) {
+        return false;
+    }
+    for (size_t i = 0; i < in.size(); ++i) {
+        if (out[i] != static_cast<uint8_t>(std::nearbyint(in[i] * 0.001f))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+TEST(Fork, Contexts) {
+    const ContextPtr context = make_parallel_context(3);
+    for (int i = 0; i < rounds; ++i) {
+        EXPECT_TRUE(quantizes(context.get()));
+        EXPECT_EQ(in_child([&] { return quantizes(context.get()); }), "good");
+    }
+}
+
+// In the child no other thread is inside a call, whatever the parent's threads were doing.
+TEST(Fork, ChildDestroysAContextThatWasInUse) {
+    piquant_context_t* context = nullptr;
+    ASSERT_EQ(piquant_context_create(&context, 2), PIQUANT_OK);
+    ASSERT_EQ(piquant_context_set_serial_cutoff(context, 0), PIQUANT_OK);
+    std::atomic<bool> stop{false};
+    std::thread user([&] {
+        while (!stop.load()) {
+            quantizes(context);
+        }
+    });
+    for (int i = 0; i < 3 * rounds; ++i) {
+        EXPECT_EQ(in_child([&] { return quantizes(context) && piquant_context_destroy(context) == PIQUANT_OK; }),
+                  "good");
+    }
+    stop = true;
+    user.join();
+    EXPECT_EQ(piquant_context_destroy(context), PIQUANT_OK);
+}
+
+}  // namespace
+}  // namespace piquant
+#endif

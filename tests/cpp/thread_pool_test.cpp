@@ -1,0 +1,217 @@
+// Every chunk runs exactly once, whoever comes to help.
+#include "runtime/thread_pool.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <set>
+#include <thread>
+#include <vector>
+
+#if !defined(_WIN32)
+#include <signal.h>
+#endif
+
+namespace piquant {
+namespace {
+
+// Counts what runs.
+struct Tally {
+    explicit Tally(size_t chunks) : counts(new std::atomic<int>[chunks]()), size(chunks) {}
+
+    static void run(void* opaque, size_t chunk, size_t participant) {
+        auto& t = *static_cast<Tally*>(opaque);
+        t.counts[chunk].fetch_add(1);
+        size_t seen = t.highest.load();
+        while (participant > seen && !t.highest.compare_exchange_weak(seen, participant)) {
+        }
+    }
+    bool each_once() const {
+        for (size_t i = 0; i < size; ++i) {
+            if (counts[i].load() != 1) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    std::unique_ptr<std::atomic<int>[]> counts;
+    size_t size;
+    std::atomic<size_t> highest{0};
+};
+
+TEST(ThreadPoolTest, EveryChunkOnceForAnyCounts) {
+    ThreadPool pool;
+    for (const size_t threads : {1, 2, 3, 4, 7, 16, 2, 1, 5}) {  // also: the count changes between calls
+        for (const size_t chunks : {0, 1, 2, 3, 4, 5, 15, 16, 17, 100, 1001}) {
+            for (int repeat = 0; repeat < 5; ++repeat) {
+                Tally t(chunks);
+                pool.run(Tally::run, &t, chunks, threads);
+                ASSERT_TRUE(t.each_once()) << "chunks " << chunks << " threads " << threads;
+                ASSERT_LT(t.highest.load(), threads);
+            }
+        }
+    }
+}
+
+TEST(ThreadPoolTest, FarMoreThreadsThanCpus) {
+    ThreadPool pool;
+    for (int repeat = 0; repeat < 3; ++repeat) {
+        Tally t(500);
+        pool.run(Tally::run, &t, 500, 200);
+        ASSERT_TRUE(t.each_once());
+    }
+}
+
+// A job whose chunks wait for each other ends only if they run on as many threads at once.
+struct Meeting {
+    std::atomic<size_t> arrived{0};
+    size_t expected;
+    std::atomic<int> same_thread{0};
+    std::thread::id caller = std::this_thread::get_id();
+
+    static void run(void* opaque, size_t, size_t participant) {
+        auto& m = *static_cast<Meeting*>(opaque);
+        m.same_thread += (participant == 0) != (std::this_thread::get_id() == m.caller);
+        m.arrived.fetch_add(1);
+        while (m.arrived.load() < m.expected) {
+            std::this_thread::yield();
+        }
+    }
+};
+
+TEST(ThreadPoolTest, ThreadsReallyRunSideBySide) {
+    ThreadPool pool;
+    for (const size_t threads : {2, 3, 8, 2}) {
+        for (int repeat = 0; repeat < 20; ++repeat) {
+            Meeting m{{}, threads, {}, std::this_thread::get_id()};
+            pool.run(Meeting::run, &m, threads, threads);
+            EXPECT_EQ(m.arrived.load(), threads);
+            EXPECT_EQ(m.same_thread.load(), 0) << "participant 0 is the caller, and nobody else is";
+        }
+    }
+}
+
+TEST(ThreadPoolTest, ManyCallersShareOne) {
+    ThreadPool pool;
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> callers;
+    for (size_t t = 0; t < 6; ++t) {
+        callers.emplace_back([&, t] {
+            for (size_t i = 0; i < 300; ++i) {
+                const size_t chunks = 1 + (i * 7 + t) % 40;
+                Tally tally(chunks);
+                pool.run(Tally::run, &tally, chunks, 2 + i / 100 % 3);
+                wrong += !tally.each_once();
+            }
+        });
+    }
+    for (std::thread& t : callers) {
+        t.join();
+    }
+    EXPECT_EQ(wrong.load(), 0);
+}
+
+// A chunk that uses the pool itself, and a caller that finds it taken, run alone instead of waiting.
+TEST(ThreadPoolTest, NestedUseRunsAlone) {
+    struct Outer {
+        ThreadPool pool;
+        std::atomic<int> wrong{0};
+    } outer;
+    const auto nested = [](void* opaque, size_t, size_t) {
+        auto& o = *static_cast<Outer*>(opaque);
+        Tally inner(10);
+        o.pool.run(Tally::run, &inner, 10, 4);
+        o.wrong += !inner.each_once() || inner.highest.load() != 0;
+    };
+    for (int repeat = 0; repeat < 20; ++repeat) {
+        outer.pool.run(nested, &outer, 12, 3);
+    }
+    EXPECT_EQ(outer.wrong.load(), 0);
+    Meeting m{{}, 3, {}, std::this_thread::get_id()};
+    outer.pool.run(Meeting::run, &m, 3, 3);
+    EXPECT_EQ(m.arrived.load(), 3u) << "the pool is whole again";
+}
+
+TEST(ThreadPoolTest, TakenPoolDoesNotBlockOthers) {
+    ThreadPool pool;
+    struct Gate {
+        std::atomic<bool> inside{false};
+        std::atomic<bool> open{false};
+    } gate;
+    std::thread owner([&] {
+        pool.run(
+            [](void* opaque, size_t, size_t) {
+                auto& g = *static_cast<Gate*>(opaque);
+                g.inside = true;
+                while (!g.open.load()) {
+                    std::this_thread::yield();
+                }
+            },
+            &gate, 2, 2);
+    });
+    while (!gate.inside.load()) {
+        std::this_thread::yield();
+    }
+    Tally t(20);
+    pool.run(Tally::run, &t, 20, 2);  // returns although the owner's job cannot end yet
+    EXPECT_TRUE(t.each_once());
+    gate.open = true;
+    owner.join();
+}
+
+// The caller does not wait for workers that have not begun: here they cannot, being held in another pool's chunks on
+// the way... so instead each job is so short that they mostly come too late, and all of it is done all the same.
+TEST(ThreadPoolTest, ManyShortJobsInARow) {
+    ThreadPool pool;
+    for (int i = 0; i < 20000; ++i) {
+        Tally t(3);
+        pool.run(Tally::run, &t, 3, 3);
+        ASSERT_TRUE(t.each_once()) << i;
+    }
+}
+
+TEST(ThreadPoolTest, PoolsComeAndGo) {
+    for (int i = 0; i < 50; ++i) {
+        std::vector<std::unique_ptr<ThreadPool>> pools;
+        for (size_t k = 0; k < 4; ++k) {
+            pools.push_back(std::make_unique<ThreadPool>());
+            Tally t(8);
+            pools.back()->run(Tally::run, &t, 8, 1 + k);
+            ASSERT_TRUE(t.each_once());
+        }
+        pools.erase(pools.begin() + i % 4);
+    }
+}
+
+#if !defined(_WIN32)
+// Signals go to the application's threads.
+TEST(ThreadPoolTest, WorkersBlockSignals) {
+    ThreadPool pool;
+    struct Check {
+        Meeting meeting{{}, 3, {}, std::this_thread::get_id()};
+        std::atomic<int> blocked{0};
+    } check;
+    sigset_t before;
+    pthread_sigmask(SIG_SETMASK, nullptr, &before);
+    pool.run(
+        [](void* opaque, size_t chunk, size_t participant) {
+            auto& c = *static_cast<Check*>(opaque);
+            sigset_t set;
+            pthread_sigmask(SIG_SETMASK, nullptr, &set);
+            c.blocked += participant != 0 && sigismember(&set, SIGINT) == 1 && sigismember(&set, SIGUSR1) == 1;
+            Meeting::run(&c.meeting, chunk, participant);
+        },
+        &check, 3, 3);
+    sigset_t after;
+    pthread_sigmask(SIG_SETMASK, nullptr, &after);
+    EXPECT_EQ(check.blocked.load(), 2);
+    for (const int signal : {SIGINT, SIGUSR1, SIGTERM}) {
+        EXPECT_EQ(sigismember(&before, signal), sigismember(&after, signal)) << "the caller's mask changed";
+    }
+}
+#endif
+
+}  // namespace
+}  // namespace piquant
