@@ -192,8 +192,8 @@ void ThreadPool::work(size_t participant, uint32_t ticket) {
 void ThreadPool::start_workers(size_t threads) {
     wanted_ = threads;
     participants_ = 1;
-    may_spin_ = threads <= usable_cpus();
     try {
+        may_spin_ = threads <= usable_cpus();
         regions_ = std::make_unique<Region[]>(threads);
         auto workers = std::make_unique<Workers>();
         workers->threads.reserve(threads - 1);
