@@ -41,13 +41,20 @@
 #define PIQUANT_API
 #endif
 
+/* A caller may pass any int where an enum is asked for and gets a status; C++ lets an enum hold one only like this. */
+#if defined(__cplusplus) && __cplusplus >= 201103L
+#define PIQUANT_AS_INT : int
+#else
+#define PIQUANT_AS_INT
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 typedef struct piquant_context piquant_context_t;
 
-typedef enum piquant_status {
+typedef enum piquant_status PIQUANT_AS_INT {
     PIQUANT_OK = 0,
     PIQUANT_ERROR_CONTEXT,         /* the context is NULL */
     PIQUANT_ERROR_BUSY,            /* the context is in use by another thread */
@@ -72,7 +79,7 @@ typedef enum piquant_status {
     PIQUANT_ERROR_MEMORY           /* out of memory */
 } piquant_status_t;
 
-typedef enum piquant_dtype {
+typedef enum piquant_dtype PIQUANT_AS_INT {
     PIQUANT_FLOAT16 = 0,
     PIQUANT_BFLOAT16,
     PIQUANT_FLOAT32,
@@ -91,8 +98,8 @@ typedef enum piquant_dtype {
     PIQUANT_UINT64
 } piquant_dtype_t;
 
-typedef enum piquant_round_mode { PIQUANT_NEAREST = 0, PIQUANT_STOCHASTIC } piquant_round_mode_t;
-typedef enum piquant_reduce_op { PIQUANT_SET = 0, PIQUANT_ADD } piquant_reduce_op_t;
+typedef enum piquant_round_mode PIQUANT_AS_INT { PIQUANT_NEAREST = 0, PIQUANT_STOCHASTIC } piquant_round_mode_t;
+typedef enum piquant_reduce_op PIQUANT_AS_INT { PIQUANT_SET = 0, PIQUANT_ADD } piquant_reduce_op_t;
 
 #define PIQUANT_MAX_THREADS 1024
 
