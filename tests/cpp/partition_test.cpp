@@ -23,6 +23,7 @@ void check(uintptr_t out, size_t n, int in_bits, int out_bits, size_t threads) {
     const auto in_width = static_cast<size_t>(in_bits);
     const auto out_width = static_cast<size_t>(out_bits);
     ASSERT_GE(p.chunks, 1u);
+    ASSERT_LT(p.head * out_width, 512u) << "a whole line before the first line";
     ASSERT_EQ(p.begin(0), 0u);
     ASSERT_EQ(p.begin(p.chunks), n);
     for (size_t c = 1; c < p.chunks; ++c) {

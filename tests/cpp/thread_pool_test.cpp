@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "meeting.hpp"
+
 #if !defined(_WIN32)
 #include <signal.h>
 #endif
@@ -64,31 +66,11 @@ TEST(ThreadPoolTest, FarMoreThreadsThanCpus) {
     }
 }
 
-// A job whose chunks wait for each other ends only if they run on as many threads at once.
-struct Meeting {
-    std::atomic<size_t> arrived{0};
-    size_t expected;
-    std::atomic<int> same_thread{0};
-    std::thread::id caller = std::this_thread::get_id();
-
-    static void run(void* opaque, size_t, size_t participant) {
-        auto& m = *static_cast<Meeting*>(opaque);
-        m.same_thread += (participant == 0) != (std::this_thread::get_id() == m.caller);
-        m.arrived.fetch_add(1);
-        while (m.arrived.load() < m.expected) {
-            std::this_thread::yield();
-        }
-    }
-};
-
 TEST(ThreadPoolTest, ThreadsReallyRunSideBySide) {
     ThreadPool pool;
     for (const size_t threads : {2, 3, 8, 2}) {
         for (int repeat = 0; repeat < 20; ++repeat) {
-            Meeting m{{}, threads, {}, std::this_thread::get_id()};
-            pool.run(Meeting::run, &m, threads, threads);
-            EXPECT_EQ(m.arrived.load(), threads);
-            EXPECT_EQ(m.same_thread.load(), 0) << "participant 0 is the caller, and nobody else is";
+            ASSERT_TRUE(runs_side_by_side(pool, threads)) << threads;
         }
     }
 }
@@ -129,9 +111,7 @@ TEST(ThreadPoolTest, NestedUseRunsAlone) {
         outer.pool.run(nested, &outer, 12, 3);
     }
     EXPECT_EQ(outer.wrong.load(), 0);
-    Meeting m{{}, 3, {}, std::this_thread::get_id()};
-    outer.pool.run(Meeting::run, &m, 3, 3);
-    EXPECT_EQ(m.arrived.load(), 3u) << "the pool is whole again";
+    EXPECT_TRUE(runs_side_by_side(outer.pool, 3)) << "the pool is whole again";
 }
 
 TEST(ThreadPoolTest, TakenPoolDoesNotBlockOthers) {
@@ -161,8 +141,7 @@ TEST(ThreadPoolTest, TakenPoolDoesNotBlockOthers) {
     owner.join();
 }
 
-// The caller does not wait for workers that have not begun: here they cannot, being held in another pool's chunks on
-// the way... so instead each job is so short that they mostly come too late, and all of it is done all the same.
+// Jobs so short that workers mostly come too late, and between two of them.
 TEST(ThreadPoolTest, ManyShortJobsInARow) {
     ThreadPool pool;
     for (int i = 0; i < 20000; ++i) {
@@ -190,7 +169,7 @@ TEST(ThreadPoolTest, PoolsComeAndGo) {
 TEST(ThreadPoolTest, WorkersBlockSignals) {
     ThreadPool pool;
     struct Check {
-        Meeting meeting{{}, 3, {}, std::this_thread::get_id()};
+        Meeting meeting{3};
         std::atomic<int> blocked{0};
     } check;
     sigset_t before;

@@ -1,0 +1,178 @@
+// Whichever allocation or thread creation fails: a status or a slower call, never a wrong result, and no lasting harm.
+#include <gtest/gtest.h>
+
+#if defined(__linux__)
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include <atomic>
+#include <new>
+#include <vector>
+
+#include "meeting.hpp"
+#include "support.hpp"
+
+namespace {
+
+// Failures are armed for this thread alone; the allocator of gtest and of other threads is not disturbed.
+thread_local bool armed = false;
+thread_local bool once = false;  // only the one allocation fails, not those after it
+thread_local long allocations_left = 0;
+thread_local long failures_seen = 0;
+std::atomic<long> threads_left{-1};  // -1: any number
+
+void* allocate(size_t size, size_t alignment) {
+    if (armed && allocations_left-- <= 0) {
+        armed = !once;
+        ++failures_seen;
+        throw std::bad_alloc();
+    }
+    void* p = nullptr;
+    if (posix_memalign(&p, alignment < sizeof(void*) ? sizeof(void*) : alignment, size) != 0) {
+        throw std::bad_alloc();
+    }
+    return p;
+}
+
+}  // namespace
+
+// The whole test program's; arrays and nothrow forms go through them.
+void* operator new(size_t size) {
+    return allocate(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+}
+void* operator new(size_t size, std::align_val_t alignment) {
+    return allocate(size, static_cast<size_t>(alignment));
+}
+void operator delete(void* p) noexcept {
+    free(p);
+}
+void operator delete(void* p, size_t) noexcept {
+    free(p);
+}
+void operator delete(void* p, std::align_val_t) noexcept {
+    free(p);
+}
+void operator delete(void* p, size_t, std::align_val_t) noexcept {
+    free(p);
+}
+
+extern "C" __attribute__((visibility("default"))) int pthread_create(pthread_t* thread,
+                                                                     const pthread_attr_t* attributes,
+                                                                     void* (*start)(void*), void* argument) noexcept {
+    using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+    static const auto real = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
+    if (threads_left.load() == 0) {
+        return EAGAIN;
+    }
+    if (threads_left.load() > 0) {
+        --threads_left;
+    }
+    return real(thread, attributes, start, argument);
+}
+
+namespace piquant {
+namespace {
+
+// Runs body with the k-th allocation failing; false once there are not that many.
+template <class Body>
+bool with_failure(long k, bool only_one, Body body) {
+    failures_seen = 0;
+    allocations_left = k;
+    once = only_one;
+    armed = true;
+    body();
+    armed = false;
+    return failures_seen != 0;
+}
+
+TEST(AllocationFailure, ContextCreation) {
+    for (const bool only_one : {false, true}) {
+        long k = 0;
+        for (bool failed = true; failed; ++k) {
+            piquant_context_t* context = nullptr;
+            piquant_status_t status = PIQUANT_OK;
+            failed = with_failure(k, only_one, [&] { status = piquant_context_create(&context, 0); });
+            // Reading of cgroup files may do without an allocation; the context itself may not.
+            ASSERT_TRUE(status == PIQUANT_OK || (failed && status == PIQUANT_ERROR_MEMORY)) << k;
+            ASSERT_EQ(context != nullptr, status == PIQUANT_OK);
+            piquant_context_destroy(context);
+        }
+        EXPECT_GT(k, 1) << "no allocation failed";
+    }
+}
+
+TEST(AllocationFailure, ParallelCalls) {
+    const std::vector<float> in(200001, 2.6f);
+    for (const bool only_one : {false, true}) {
+        long k = 0;
+        for (bool failed = true; failed; ++k) {
+            const ContextPtr context = make_parallel_context(3);
+            std::vector<uint8_t> out(in.size(), 0x5a);
+            double scale = 0;
+            int64_t zero_point = -1;
+            piquant_status_t statuses[2] = {};
+            failed = with_failure(k, only_one, [&] {
+                statuses[0] = piquant_quantize(context.get(), in.data(), PIQUANT_FLOAT32, out.data(), PIQUANT_UINT8,
+                                               in.size(), 1.0, 0, nullptr);
+                statuses[1] = piquant_compute_quant_params(context.get(), in.data(), PIQUANT_FLOAT32, PIQUANT_UINT8,
+                                                           in.size(), nullptr, &scale, &zero_point);
+            });
+            ASSERT_TRUE(statuses[0] == PIQUANT_OK || statuses[0] == PIQUANT_ERROR_MEMORY) << k;
+            ASSERT_TRUE(out == std::vector<uint8_t>(in.size(), statuses[0] == PIQUANT_OK ? 3 : 0x5a)) << k;
+            ASSERT_EQ(statuses[1] == PIQUANT_OK, scale == static_cast<double>(2.6f / 255) && zero_point == 0) << k;
+        }
+        EXPECT_GT(k, 1) << "no allocation failed";
+    }
+}
+
+TEST(AllocationFailure, PoolRecovers) {
+    for (const bool only_one : {false, true}) {
+        long k = 0;
+        for (bool failed = true; failed; ++k) {
+            ThreadPool pool;
+            failed = with_failure(k, only_one, [&] {
+                try {
+                    std::atomic<int> ran{0};
+                    pool.run([](void* p, size_t, size_t) { ++*static_cast<std::atomic<int>*>(p); }, &ran, 10, 3);
+                    armed = false;
+                    EXPECT_EQ(ran.load(), 10);
+                } catch (const std::bad_alloc&) {
+                }
+            });
+            ASSERT_TRUE(runs_side_by_side(pool, 2)) << "the pool did not recover from failure " << k;
+        }
+        EXPECT_GT(k, 1) << "no allocation failed";
+    }
+}
+
+TEST(ThreadCreationFailure, FewerWorkersOrNoneDoTheJob) {
+    for (long granted = 0; granted < 6; ++granted) {
+        ThreadPool pool;
+        struct Job {
+            std::atomic<int> ran[40] = {};
+            std::atomic<size_t> highest{0};
+        } job;
+        threads_left = granted;
+        pool.run(
+            [](void* p, size_t chunk, size_t participant) {
+                auto& j = *static_cast<Job*>(p);
+                ++j.ran[chunk];
+                if (participant > j.highest.load()) {
+                    j.highest = participant;
+                }
+            },
+            &job, 40, 5);
+        threads_left = -1;
+        for (const auto& count : job.ran) {
+            ASSERT_EQ(count.load(), 1) << "granted " << granted;
+        }
+        ASSERT_LE(job.highest.load(), static_cast<size_t>(granted));
+        ASSERT_TRUE(runs_side_by_side(pool, 3)) << "granted " << granted;
+    }
+}
+
+}  // namespace
+}  // namespace piquant
+#endif
