@@ -46,7 +46,7 @@ std::string in_child(const std::function<bool()>& body) {
 TEST(Fork, PoolThatNeverRan) {
     ThreadPool pool;
     for (int i = 0; i < rounds; ++i) {
-        EXPECT_EQ(in_child([&] { return runs_side_by_side(pool, 3); }), "good");
+        ASSERT_EQ(in_child([&] { return runs_side_by_side(pool, 3); }), "good");
     }
     EXPECT_TRUE(runs_side_by_side(pool, 3));
 }
@@ -55,7 +55,7 @@ TEST(Fork, IdlePoolAfterUse) {
     ThreadPool pool;
     for (int i = 0; i < rounds; ++i) {
         EXPECT_TRUE(runs_side_by_side(pool, 3));
-        EXPECT_EQ(in_child([&] { return runs_side_by_side(pool, 3) && runs_side_by_side(pool, 2); }), "good");
+        ASSERT_EQ(in_child([&] { return runs_side_by_side(pool, 3) && runs_side_by_side(pool, 2); }), "good");
         EXPECT_TRUE(runs_side_by_side(pool, 3)) << "the parent's workers are still there";
     }
 }
@@ -64,7 +64,7 @@ TEST(Fork, ChildOfAChild) {
     ThreadPool pool;
     EXPECT_TRUE(runs_side_by_side(pool, 2));
     for (int i = 0; i < rounds; ++i) {
-        EXPECT_EQ(in_child([&] {
+        ASSERT_EQ(in_child([&] {
                       return runs_side_by_side(pool, 3) &&
                              in_child([&] { return runs_side_by_side(pool, 3); }) == "good" &&
                              runs_side_by_side(pool, 2);
@@ -77,7 +77,7 @@ TEST(Fork, ChildOfAChild) {
 TEST(Fork, GrandchildOfAnUnusedChild) {
     ThreadPool pool;
     EXPECT_TRUE(runs_side_by_side(pool, 2));
-    EXPECT_EQ(in_child([&] { return in_child([&] { return runs_side_by_side(pool, 2); }) == "good"; }), "good");
+    ASSERT_EQ(in_child([&] { return in_child([&] { return runs_side_by_side(pool, 2); }) == "good"; }), "good");
 }
 
 // The fork comes while a job of another thread is certainly inside its chunks, on caller and worker.
@@ -102,9 +102,10 @@ TEST(Fork, WhileAnotherThreadRunsAJob) {
         while (gate.inside.load() < 2) {
             std::this_thread::yield();
         }
-        EXPECT_EQ(in_child([&] { return runs_side_by_side(pool, 2) && runs_side_by_side(pool, 3); }), "good");
+        const std::string child = in_child([&] { return runs_side_by_side(pool, 2) && runs_side_by_side(pool, 3); });
         gate.open = true;
         owner.join();
+        ASSERT_EQ(child, "good");
         EXPECT_TRUE(runs_side_by_side(pool, 2));
     }
 }
@@ -120,7 +121,7 @@ TEST(Fork, AtAnyMoment) {
             runs_side_by_side(short_lived, 2);
         }
     });
-    for (int i = 0; i < 5 * rounds; ++i) {
+    for (int i = 0; i < 5 * rounds && !HasFailure(); ++i) {
         EXPECT_EQ(in_child([&] { return runs_side_by_side(pool, 2); }), "good");
     }
     stop = true;
@@ -132,7 +133,7 @@ TEST(Fork, PoolsCanBeDestroyedInTheChild) {
     auto* pool = new ThreadPool;
     ThreadPool other;
     EXPECT_TRUE(runs_side_by_side(*pool, 2));
-    EXPECT_EQ(in_child([&] {
+    ASSERT_EQ(in_child([&] {
                   delete pool;
                   ThreadPool fresh;
                   return runs_side_by_side(fresh, 2) && runs_side_by_side(other, 2);
@@ -162,7 +163,7 @@ TEST(Fork, Contexts) {
     const ContextPtr context = make_parallel_context(3);
     for (int i = 0; i < rounds; ++i) {
         EXPECT_TRUE(quantizes(context.get()));
-        EXPECT_EQ(in_child([&] { return quantizes(context.get()); }), "good");
+        ASSERT_EQ(in_child([&] { return quantizes(context.get()); }), "good");
     }
 }
 
@@ -172,7 +173,7 @@ TEST(Fork, ChildDestroysAContextThatWasInUse) {
     ASSERT_EQ(piquant_context_create(&context, 2), PIQUANT_OK);
     auto& users = reinterpret_cast<Context*>(context)->users();
     ++users;  // as another thread's call does for as long as it runs
-    EXPECT_EQ(in_child([&] { return piquant_context_destroy(context) == PIQUANT_OK; }), "good");
+    ASSERT_EQ(in_child([&] { return piquant_context_destroy(context) == PIQUANT_OK; }), "good");
     EXPECT_EQ(piquant_context_destroy(context), PIQUANT_ERROR_BUSY) << "in the parent it still is";
     --users;
     EXPECT_EQ(piquant_context_destroy(context), PIQUANT_OK);
