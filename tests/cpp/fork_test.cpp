@@ -146,6 +146,21 @@ TEST(Fork, AtAnyMoment) {
     EXPECT_TRUE(runs_side_by_side(pool, 2));
 }
 
+// The list of pools, which the child walks, is whole and unlocked there.
+TEST(Fork, WhileAnotherThreadCreatesPools) {
+    std::atomic<bool> stop{false};
+    std::thread busy([&] {
+        while (!stop.load()) {
+            const ThreadPool short_lived;
+        }
+    });
+    for (int i = 0; i < 5 * rounds && !HasFailure(); ++i) {
+        EXPECT_EQ(in_child([] { return (ThreadPool(), true); }), "good");
+    }
+    stop = true;
+    busy.join();
+}
+
 TEST(Fork, PoolsCanBeDestroyedInTheChild) {
     auto* pool = new ThreadPool;
     ThreadPool other;
