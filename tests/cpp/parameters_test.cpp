@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <random>
@@ -19,7 +20,8 @@ using exact::Wide;
 
 QuantParams affine(double lo, double hi, DType code, bool wide) {
     const DTypeInfo& t = info(code);
-    return affine_params(lo, hi, wide, code_min(t.bits, t.is_signed), code_max(t.bits, t.is_signed));
+    return affine_params(std::min(lo, 0.0), std::max(hi, 0.0), wide, code_min(t.bits, t.is_signed),
+                         code_max(t.bits, t.is_signed));
 }
 
 TEST(AffineParams, Golden) {
@@ -124,7 +126,7 @@ TEST(AffineParams, AnyDataGivesValidParameters) {
             quant_min += random() % (span / 2 + 1);
             quant_max -= random() % (span / 2 + (span / 2 == 0));
         }
-        const QuantParams p = affine_params(lo, hi, wide, quant_min, quant_max);
+        const QuantParams p = affine_params(std::min(lo, 0.0), std::max(hi, 0.0), wide, quant_min, quant_max);
         ASSERT_GE(p.scale, wide ? DBL_MIN : FLT_MIN);
         ASSERT_FALSE(code_less(p.zero_point, quant_min, t.is_signed)) << lo << " " << hi << " " << t.name;
         ASSERT_FALSE(code_less(quant_max, p.zero_point, t.is_signed)) << lo << " " << hi << " " << t.name;
