@@ -39,7 +39,7 @@ void transforms(piquant_context_t* context, Digest& digest) {
         std::mt19937_64 random(1);
         std::vector<Bytes> made;
         for (int f = 0; f < float_count; ++f) {
-            made.push_back(float_data(static_cast<DType>(f), count, 3e-38, random));
+            made.push_back(float_data(static_cast<DType>(f), count, 1.2e-38, random));
         }
         return made;
     }();
@@ -47,11 +47,20 @@ void transforms(piquant_context_t* context, Digest& digest) {
         const auto real = static_cast<piquant_dtype_t>(f);
         const Bytes& in = inputs[static_cast<size_t>(f)];
         for (const piquant_dtype_t code : {PIQUANT_UINT4, PIQUANT_INT16, PIQUANT_UINT32, PIQUANT_INT64}) {
-            for (int mode = 0; mode < 4; ++mode) {
+            // 1.2e-38 is little above the smallest normal: inputs and sums are subnormal. The inverse of 2e38 is.
+            const struct {
+                piquant_round_mode_t round;
+                piquant_reduce_op_t reduce;
+                double scale;
+            } modes[] = {{PIQUANT_NEAREST, PIQUANT_SET, 1.2e-38},
+                         {PIQUANT_STOCHASTIC, PIQUANT_SET, 1.2e-38},
+                         {PIQUANT_NEAREST, PIQUANT_ADD, 1.2e-38},
+                         {PIQUANT_STOCHASTIC, PIQUANT_ADD, 0.1},
+                         {PIQUANT_NEAREST, PIQUANT_SET, 2e38}};
+            for (const auto& [round, reduce, scale] : modes) {
                 piquant_options_t o = PIQUANT_OPTIONS_INIT;
-                o.round_mode = static_cast<piquant_round_mode_t>(mode % 2);
-                o.reduce_op = static_cast<piquant_reduce_op_t>(mode / 2);
-                const double scale = mode == 3 ? 0.1 : 3e-38;  // with the latter, many results are subnormal
+                o.round_mode = round;
+                o.reduce_op = reduce;
                 Bytes codes(piquant_size(code, count));
                 Bytes sum = in;
                 EXPECT_EQ(piquant_quantize(context, in.data(), real, codes.data(), code, count, scale, 1, &o),
