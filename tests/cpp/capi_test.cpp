@@ -265,7 +265,7 @@ TEST(Describe, Dtypes) {
         const auto dtype = static_cast<piquant_dtype_t>(d);
         EXPECT_STREQ(piquant_dtype_name(dtype), rows[d].name);
         EXPECT_EQ(piquant_dtype_bits(dtype), rows[d].bits);
-        for (const size_t n : {0, 1, 2, 3, 4, 5, 1000003}) {
+        for (const size_t n : std::initializer_list<size_t>{0, 1, 2, 3, 4, 5, 1000003}) {
             EXPECT_EQ(piquant_size(dtype, n), (n * static_cast<size_t>(rows[d].bits) + 7) / 8) << rows[d].name;
         }
     }
@@ -286,7 +286,7 @@ TEST(PrepareOutput, NeverFailsNorWrites) {
     piquant_prepare_output(nullptr, 0);
     piquant_prepare_output(nullptr, SIZE_MAX);
     std::vector<unsigned char> memory((size_t{9} << 20) + 3, 0x77);
-    for (const size_t shift : {0, 1, 4095}) {
+    for (const size_t shift : std::initializer_list<size_t>{0, 1, 4095}) {
         piquant_prepare_output(memory.data() + shift, memory.size() - shift);
     }
     piquant_prepare_output(memory.data(), 10);

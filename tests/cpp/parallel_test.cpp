@@ -125,7 +125,7 @@ TEST(Parallel, AnyThreadCount) {
     const ContextPtr context = make_parallel_context(1);
     for (const Variant& v : variants()) {
         const Bytes expected = run(context.get(), v, DType::float32, DType::uint4, most_elements, 3);
-        for (const size_t threads : {2, 5, 1, 16, 2, 33}) {
+        for (const size_t threads : std::initializer_list<size_t>{2, 5, 1, 16, 2, 33}) {
             ASSERT_EQ(piquant_context_set_num_threads(context.get(), threads), PIQUANT_OK);
             ASSERT_TRUE(run(context.get(), v, DType::float32, DType::uint4, most_elements, 3) == expected) << threads;
         }

@@ -243,7 +243,7 @@ TEST_P(ErrorBound, HoldsForRandomData) {
                   {"large", 0, large},      {"small", 0, small},      {"constant", 3.25, 0}, {"all zero", 0, 0},
                   {"tiny", 0, small / 1e4}, {"skewed", 2 * small, 1}, {"smaller", -3, 1e-3}};
     for (const auto& shape : shapes) {
-        for (const size_t n : {1, 2, 300}) {
+        for (const size_t n : std::initializer_list<size_t>{1, 2, 300}) {
             Bytes data(bytes_for(n, info(real).bits));
             for (size_t i = 0; i < n; ++i) {
                 put(data, i, shape.centre + std::clamp(normal(random), -4.0, 4.0) * shape.spread);

@@ -46,7 +46,7 @@ TEST_P(PartitionPairs, CoverOnceOnBoundaries) {
     const auto [in_bits, out_bits] = GetParam();
     const size_t sizes[] = {1, 3, 63, 64, 65, 4095, 4097, 32769, 100003, 1000001, 27264000, (size_t{1} << 32) + 5};
     for (const size_t n : sizes) {
-        for (const size_t threads : {2, 3, 8, 96, 1024}) {
+        for (const size_t threads : std::initializer_list<size_t>{2, 3, 8, 96, 1024}) {
             for (uintptr_t shift = 0; shift < 64; shift += n > 1000001 ? 13 : 1) {
                 check(0x10000000 + shift, n, in_bits, out_bits, threads);
                 ASSERT_FALSE(HasFailure()) << "n " << n << " threads " << threads << " shift " << shift;
@@ -74,7 +74,7 @@ INSTANTIATE_TEST_SUITE_P(Bits, PartitionPairs, testing::ValuesIn(all_pairs()), [
 });
 
 TEST(Partition, LargeArraysGiveEveryThreadSomething) {
-    for (const size_t threads : {2, 4, 16}) {
+    for (const size_t threads : std::initializer_list<size_t>{2, 4, 16}) {
         EXPECT_GE(partition_lines(nullptr, 27264000, 32, 8, threads).chunks, 4 * threads);
     }
     EXPECT_EQ(partition_lines(nullptr, 1000, 32, 8, 16).chunks, 1u);

@@ -50,7 +50,7 @@ TEST(Philox, BlockKeysAreItsFirstTwoWords) {
     EXPECT_EQ(block_keys(0, 0).k0, 0x6627e8d5u);
     EXPECT_EQ(block_keys(0, 0).k1, 0xe169c58du);
     for (int i = 0; i < 1000; ++i) {
-        const uint64_t seed = i < 2 ? i - 1 : random();
+        const uint64_t seed = i < 2 ? uint64_t(i) - 1 : random();
         const uint64_t block = i < 4 ? 0xffffffffffff : random() >> (random() % 64);
         const Words4 expected =
             philox({uint32_t(block), uint32_t(block >> 32), 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)});

@@ -45,8 +45,9 @@ struct Tally {
 
 TEST(ThreadPoolTest, EveryChunkOnceForAnyCounts) {
     ThreadPool pool;
-    for (const size_t threads : {1, 2, 3, 4, 7, 16, 2, 1, 5}) {  // also: the count changes between calls
-        for (const size_t chunks : {0, 1, 2, 3, 4, 5, 15, 16, 17, 100, 1001}) {
+    for (const size_t threads :
+         std::initializer_list<size_t>{1, 2, 3, 4, 7, 16, 2, 1, 5}) {  // also: the count changes between calls
+        for (const size_t chunks : std::initializer_list<size_t>{0, 1, 2, 3, 4, 5, 15, 16, 17, 100, 1001}) {
             for (int repeat = 0; repeat < 5; ++repeat) {
                 Tally t(chunks);
                 pool.run(Tally::run, &t, chunks, threads);
@@ -68,7 +69,7 @@ TEST(ThreadPoolTest, FarMoreThreadsThanCpus) {
 
 TEST(ThreadPoolTest, ThreadsReallyRunSideBySide) {
     ThreadPool pool;
-    for (const size_t threads : {2, 3, 8, 2}) {
+    for (const size_t threads : std::initializer_list<size_t>{2, 3, 8, 2}) {
         for (int repeat = 0; repeat < 20; ++repeat) {
             ASSERT_TRUE(runs_side_by_side(pool, threads)) << threads;
         }
