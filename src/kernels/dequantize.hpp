@@ -141,7 +141,9 @@ public:
 
     template <simd::Store S>
     PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
-        reduce2<F, O, S>(out, value(in), value(in + bytes_for(simd::lanes, 32)));
+        const V a = value(in);
+        const V b = value(in + bytes_for(simd::lanes, 32));
+        reduce2<F, O, S>(out, a, b);
     }
 
 private:

@@ -79,7 +79,8 @@ private:
                 const size_t left = whole - i;
                 const size_t tile = left < WordTile::capacity ? left : WordTile::capacity;
                 blocks<S>(in + bytes_for(i, Op::in_bits), out + bytes_for(i, Op::out_bits),
-                          words_.fill(index + i, tile), tile);
+                          words_.fill(index + i, tile, in + bytes_for(i, Op::in_bits), bytes_for(tile, Op::in_bits)),
+                          tile);
                 i += tile;
             }
         } else {
@@ -114,7 +115,7 @@ private:
         }
         const uint16_t* words = nullptr;
         if constexpr (Op::stochastic) {
-            words = words_.fill(index, Op::block);
+            words = words_.fill(index, Op::block, in, 0);
         }
         blocks<simd::Store::cached>(from, to, words, Op::block);
         if (const size_t fields = n % out_per_byte; fields != 0) {

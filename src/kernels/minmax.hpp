@@ -35,34 +35,35 @@ struct Patterns<64> {
     using Signed = int64_t;
 };
 
+// Largest patterns of whole blocks, lane by lane. Apart from its caller, whose arrays would keep the accumulators in memory.
+template <int Bits>
+__attribute__((noinline)) void largest(const unsigned char* p, size_t blocks, void* tops, void* bottoms) {
+    using simd::max_signed, simd::max_unsigned;
+    simd::bytes top = simd::splat_pattern(0);
+    simd::bytes bottom = top;
+    for (size_t b = 0; b < blocks; ++b, p += 4 * simd::width) {
+        const simd::bytes x0 = simd::load_bytes(p);
+        const simd::bytes x1 = simd::load_bytes(p + simd::width);
+        const simd::bytes x2 = simd::load_bytes(p + 2 * simd::width);
+        const simd::bytes x3 = simd::load_bytes(p + 3 * simd::width);
+        // As trees, so that only one step waits for the block before.
+        top = max_signed<Bits>(top, max_signed<Bits>(max_signed<Bits>(x0, x1), max_signed<Bits>(x2, x3)));
+        bottom = max_unsigned<Bits>(bottom, max_unsigned<Bits>(max_unsigned<Bits>(x0, x1), max_unsigned<Bits>(x2, x3)));
+    }
+    simd::put<simd::Store::cached>(tops, top);
+    simd::put<simd::Store::cached>(bottoms, bottom);
+}
+
 template <class F>
 Extent minmax(const void* in, size_t n) {
     using Unsigned = typename Patterns<F::bits>::Unsigned;
     using Signed = typename Patterns<F::bits>::Signed;
-    constexpr size_t block_bytes = 4 * simd::width;
     constexpr size_t per_register = simd::width * 8 / F::bits;
-    const auto* p = static_cast<const unsigned char*>(in);
     const size_t blocks = n / (4 * per_register);
-
-    simd::bytes top = simd::splat_pattern(0);
-    simd::bytes bottom = top;
-    for (size_t b = 0; b < blocks; ++b, p += block_bytes) {
-        simd::bytes x[4];
-        for (size_t k = 0; k < 4; ++k) {
-            x[k] = simd::load_bytes(p + k * simd::width);
-        }
-        // As a tree, so that only one step waits for the block before.
-        using simd::max_signed, simd::max_unsigned;
-        constexpr int bits = F::bits;
-        top = max_signed<bits>(top, max_signed<bits>(max_signed<bits>(x[0], x[1]), max_signed<bits>(x[2], x[3])));
-        bottom = max_unsigned<bits>(bottom,
-                                    max_unsigned<bits>(max_unsigned<bits>(x[0], x[1]), max_unsigned<bits>(x[2], x[3])));
-    }
-
+    const auto* rest = static_cast<const unsigned char*>(in) + blocks * 4 * simd::width;
     Signed tops[per_register];
     Unsigned bottoms[per_register];
-    simd::put<simd::Store::cached>(tops, top);
-    simd::put<simd::Store::cached>(bottoms, bottom);
+    largest<F::bits>(static_cast<const unsigned char*>(in), blocks, tops, bottoms);
     // What either maximum did not meet is the zero that it started from.
     unsigned char ends[2 * sizeof(Unsigned)];
     for (size_t k = 1; k < per_register; ++k) {
@@ -72,7 +73,7 @@ Extent minmax(const void* in, size_t n) {
     const Unsigned lo = bottoms[0] >> (F::bits - 1) != 0 ? bottoms[0] : Unsigned{0};
     __builtin_memcpy(ends, &lo, sizeof lo);
     __builtin_memcpy(ends + sizeof lo, &tops[0], sizeof lo);
-    return merge(elementwise::minmax<F>(ends, 2), elementwise::minmax<F>(p, n - blocks * 4 * per_register));
+    return merge(elementwise::minmax<F>(ends, 2), elementwise::minmax<F>(rest, n - blocks * 4 * per_register));
 }
 
 }  // namespace vectorized

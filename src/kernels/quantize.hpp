@@ -48,19 +48,27 @@ public:
 
     template <simd::Store S>
     PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const {
+        // Names, not nested calls: compilers evaluate arguments in any order, and memory is read in the order of evaluation.
         simd::bytes codes;
         if constexpr (Q::bits == 16) {
-            codes = simd::narrow2(integers(in, words, 0) + zero16_, integers(in, words, 1) + zero16_);
+            const simd::i32 a = integers(in, words, 0);
+            const simd::i32 b = integers(in, words, 1);
+            codes = simd::narrow2(a + zero16_, b + zero16_);
             if constexpr (Floor) {
                 codes = simd::max_u16(codes, min_);
             }
         } else if constexpr (Q::bits == 8) {
             codes = codes8(in, words, 0);
         } else if constexpr (Q::bits == 4) {
-            codes = simd::pack_nibbles(codes8(in, words, 0), codes8(in, words, 1));
+            const simd::bytes a = codes8(in, words, 0);
+            const simd::bytes b = codes8(in, words, 1);
+            codes = simd::pack_nibbles(a, b);
         } else {
-            codes = simd::pack_crumbs(codes8(in, words, 0), codes8(in, words, 1), codes8(in, words, 2),
-                                      codes8(in, words, 3));
+            const simd::bytes a = codes8(in, words, 0);
+            const simd::bytes b = codes8(in, words, 1);
+            const simd::bytes c = codes8(in, words, 2);
+            const simd::bytes d = codes8(in, words, 3);
+            codes = simd::pack_crumbs(a, b, c, d);
         }
         if constexpr (Q::is_signed) {
             codes = codes ^ sign_;
@@ -75,8 +83,11 @@ private:
     }
     // Four vectors of the block as one register of bytes.
     PIQUANT_INLINE simd::bytes codes8(const unsigned char* in, const uint16_t* words, size_t k) const {
-        const simd::bytes codes = simd::narrow4(integers(in, words, 4 * k), integers(in, words, 4 * k + 1),
-                                                integers(in, words, 4 * k + 2), integers(in, words, 4 * k + 3), zero8_);
+        const simd::i32 a = integers(in, words, 4 * k);
+        const simd::i32 b = integers(in, words, 4 * k + 1);
+        const simd::i32 c = integers(in, words, 4 * k + 2);
+        const simd::i32 d = integers(in, words, 4 * k + 3);
+        const simd::bytes codes = simd::narrow4(a, b, c, d, zero8_);
         return Floor ? simd::max_u8(codes, min_) : codes;
     }
 

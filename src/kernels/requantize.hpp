@@ -33,7 +33,9 @@ public:
 
     template <simd::Store S>
     PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const {
-        reduce2<F, O, S>(out, value(in, words), value(in + bytes_for(simd::lanes, F::bits), words + simd::lanes));
+        const V a = value(in, words);
+        const V b = value(in + bytes_for(simd::lanes, F::bits), words + simd::lanes);
+        reduce2<F, O, S>(out, a, b);
     }
 
 private:
