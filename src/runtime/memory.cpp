@@ -2,6 +2,8 @@
 
 #include <stdint.h>
 
+#include <fstream>
+
 #if defined(__linux__)
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,9 +13,11 @@ namespace piquant {
 
 size_t last_level_cache_bytes() {
     constexpr size_t common = size_t{32} << 20;
-#if defined(__linux__) && defined(_SC_LEVEL3_CACHE_SIZE)
-    const long l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return l3 > 0 ? static_cast<size_t>(l3) : common;
+#if defined(__linux__)
+    // The kernel's own description; sysconf adds up what a virtual machine's host has, not what this machine shares.
+    std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index3/size");
+    size_t kibibytes = 0;
+    return file >> kibibytes && kibibytes > 0 ? kibibytes << 10 : common;
 #else
     return common;
 #endif
