@@ -81,13 +81,18 @@ private:
     PIQUANT_INLINE simd::i32 integers(const unsigned char* in, const uint16_t* words, size_t k) const {
         return round_(in + k * bytes_for(simd::lanes, F::bits), stochastic ? words + k * simd::lanes : nullptr);
     }
+    PIQUANT_INLINE simd::i32 fixed_point(const unsigned char* in, const uint16_t* words, size_t k) const {
+        return round_.fixed_point(in + k * bytes_for(simd::lanes, F::bits),
+                                  stochastic ? words + k * simd::lanes : nullptr);
+    }
     // Four vectors of the block as one register of bytes.
     PIQUANT_INLINE simd::bytes codes8(const unsigned char* in, const uint16_t* words, size_t k) const {
-        const simd::i32 a = integers(in, words, 4 * k);
-        const simd::i32 b = integers(in, words, 4 * k + 1);
-        const simd::i32 c = integers(in, words, 4 * k + 2);
-        const simd::i32 d = integers(in, words, 4 * k + 3);
-        const simd::bytes codes = simd::narrow4(a, b, c, d, zero8_);
+        const simd::i32 a = fixed_point(in, words, 4 * k);
+        const simd::i32 b = fixed_point(in, words, 4 * k + 1);
+        const simd::i32 c = fixed_point(in, words, 4 * k + 2);
+        const simd::i32 d = fixed_point(in, words, 4 * k + 3);
+        const simd::bytes codes =
+            stochastic ? simd::narrow4_upper(a, b, c, d, zero8_) : simd::narrow4(a, b, c, d, zero8_);
         return Floor ? simd::max_u8(codes, min_) : codes;
     }
 
@@ -136,8 +141,12 @@ private:
 
 template <class F, class Q, Round R>
 void quantize(const KernelArgs& a) {
-    if constexpr (Q::bits == 64) {
+    if (Q::bits == 64 || (Q::bits <= 8 && R == Round::stochastic && !stochastic_inverse_fits<F>(a))) {
         elementwise::quantize<F, Q, R>(a);
+        return;
+    }
+    if constexpr (Q::bits == 64) {
+        return;
     } else if constexpr (Q::bits == 32) {
         Drive<QuantizeOp32<F, Q, R>>::run(a);
     } else if (a.quant_min == code_min(Q::bits, Q::is_signed)) {

@@ -67,9 +67,11 @@ private:
 
 template <class F, class Q, Round R, Reduce O>
 void requantize(const KernelArgs& a) {
-    if constexpr (Q::bits == 64) {
+    if (Q::bits == 64 || (Q::bits <= 8 && R == Round::stochastic && !stochastic_inverse_fits<F>(a))) {
         elementwise::requantize<F, Q, R, O>(a);
-    } else {
+        return;
+    }
+    if constexpr (Q::bits != 64) {
         Drive<RequantizeOp<F, reach_of(Q::bits), R, O>>::run(a);
     }
 }

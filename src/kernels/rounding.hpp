@@ -14,6 +14,15 @@ constexpr Reach reach_of(int bits) {
     return bits <= 8 ? Reach::narrow : bits == 16 ? Reach::medium : Reach::wide;
 }
 
+// Whether inverse * 65536 is finite in T. It is not for scales of at most 2^-112 (float32) or 2^-1007; those are left to the
+// element loops.
+template <class F>
+inline bool stochastic_inverse_fits(const KernelArgs& a) {
+    using T = typename F::compute;
+    const T scaled = static_cast<T>(a.inverse) * T{65536};
+    return scaled - scaled == 0;
+}
+
 namespace simd {
 
 template <class F>
@@ -39,29 +48,36 @@ inline T lowest_integer(const KernelArgs& a) {
 //
 //   y * 65536      iiiiiiiiiiiiiiii.ffffffffffffffff
 //   random word    0000000000000000.uuuuuuuuuuuuuuuu
+//
+// The factor goes into the inverse, which is exact (see stochastic_inverse_fits): x * (inverse * 65536) rounds like
+// (x * inverse) * 65536, except where the latter is subnormal, and both round to zero.
 template <class F, Round R>
 class Rounder<F, Reach::narrow, R> {
     using T = typename F::compute;
 
 public:
     explicit Rounder(const KernelArgs& a)
-        : inverse_(splat(static_cast<T>(a.inverse))),
-          limit_(splat(highest_integer<T>(a) * (R == Round::nearest ? T{1} : T{65536}))),
-          two16_(splat(T{65536})) {}
+        : inverse_(splat(static_cast<T>(a.inverse) * factor)), limit_(splat(highest_integer<T>(a) * factor)) {}
 
-    PIQUANT_INLINE i32 operator()(const void* p, [[maybe_unused]] const uint16_t* words) const {
-        const vec<F> y = load(F{}, p) * inverse_;
+    PIQUANT_INLINE i32 operator()(const void* p, const uint16_t* words) const {
+        const i32 r = fixed_point(p, words);
+        return R == Round::nearest ? r : shift_right_arithmetic<16>(r);
+    }
+
+    // Nearest: the integer itself. Stochastic: it is the upper half of each lane.
+    PIQUANT_INLINE i32 fixed_point(const void* p, [[maybe_unused]] const uint16_t* words) const {
+        const i32 r = to_i32(min_or_nan(load(F{}, p) * inverse_, limit_));
         if constexpr (R == Round::nearest) {
-            return to_i32(min_or_nan(y, limit_));
+            return r;
         } else {
-            return shift_right_arithmetic<16>(to_i32(min_or_nan(y * two16_, limit_)) + load_words(words));
+            return r + load_words(words);
         }
     }
 
 private:
+    static constexpr T factor = R == Round::nearest ? 1 : 65536;
     vec<F> inverse_;
     vec<F> limit_;
-    vec<F> two16_;
 };
 
 // For codes of 16 bits. Nearest as above, exact for y > -2^31. Stochastic rounding needs the remainder apart, since integer

@@ -357,6 +357,11 @@ inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     return {_mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), order)};
 }
+// The shift makes the first saturation idle.
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, bytes zero) {
+    return narrow4(shift_right_arithmetic<16>(a), shift_right_arithmetic<16>(b), shift_right_arithmetic<16>(c),
+                   shift_right_arithmetic<16>(d), zero);
+}
 inline bytes narrow2(i32 a, i32 b) {
     return {_mm256_permute4x64_epi64(_mm256_packus_epi32(a.v, b.v), 0xd8)};
 }

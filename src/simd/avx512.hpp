@@ -404,6 +404,13 @@ inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     return {_mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd))};
 }
+// One permutation gathers the upper halves of two vectors, in order: it shifts and narrows at once.
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, bytes zero) {
+    const __m512i upper = _mm512_add_epi16(ramp(0x00020000, 0x00040004), _mm512_set1_epi16(1));  // words 1, 3, 5 ..
+    const __m512i ab = _mm512_adds_epi16(_mm512_permutex2var_epi16(a.v, upper, b.v), zero.v);
+    const __m512i cd = _mm512_adds_epi16(_mm512_permutex2var_epi16(c.v, upper, d.v), zero.v);
+    return sort_pairs(_mm512_packus_epi16(ab, cd));
+}
 inline bytes narrow2(i32 a, i32 b) {
     return sort_pairs(_mm512_packus_epi32(a.v, b.v));
 }

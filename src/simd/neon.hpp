@@ -33,7 +33,6 @@ struct bytes {
     uint8x16_t v;
 };
 
-
 // --- memory ----------------------------------------------------------------------------------------------------
 
 // Byte accesses, because an access of wider elements would promise their alignment to the compiler.
@@ -403,6 +402,11 @@ inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const int16x8_t ab = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a.v), b.v), s16(zero));
     const int16x8_t cd = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c.v), d.v), s16(zero));
     return {vqmovun_high_s16(vqmovun_s16(ab), cd)};
+}
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, bytes zero) {
+    const int16x8_t ab = vuzp2q_s16(vreinterpretq_s16_s32(a.v), vreinterpretq_s16_s32(b.v));
+    const int16x8_t cd = vuzp2q_s16(vreinterpretq_s16_s32(c.v), vreinterpretq_s16_s32(d.v));
+    return {vqmovun_high_s16(vqmovun_s16(vqaddq_s16(ab, s16(zero))), vqaddq_s16(cd, s16(zero)))};
 }
 inline bytes narrow2(i32 a, i32 b) {
     return {vreinterpretq_u8_u16(vqmovun_high_s32(vqmovun_s32(a.v), b.v))};

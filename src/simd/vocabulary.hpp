@@ -19,6 +19,7 @@
 //              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
 //   integer    splat_i32, + -, ^, mul_low, min, max, shift_right_logical<k>, shift_right_arithmetic<k>
 //   narrow     narrow4(a, b, c, d, zero)   saturate to int16, add int16 `zero` with saturation, saturate to uint8
+//              narrow4_upper(a, b, c, d, zero)    the same of the upper halves of the lanes
 //              narrow2(a, b)               saturate to uint16
 //              pack_nibbles(a, b)          2 registers of codes 0..15 -> 1    pack_crumbs(a, b, c, d)    codes 0..3
 //              splat_u8, splat_u16, splat_pattern, max_u8, max_u16, bytes ^ bytes
