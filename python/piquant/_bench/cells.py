@@ -75,7 +75,9 @@ class Arena:
             self._view(offset, np.dtype(dtype))[:] = self._sample
         self._holds = dtype
 
-    def _view(self, offset: int, dtype: np.dtype[np.generic] | type[np.generic]) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
+    def _view(
+        self, offset: int, dtype: np.dtype[np.generic] | type[np.generic]
+    ) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
         return self._blocks[0][offset : offset + self.n * np.dtype(dtype).itemsize].view(dtype)
 
 
