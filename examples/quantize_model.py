@@ -68,7 +68,7 @@ def default_model() -> Path:
 
 def error_bound(x: torch.Tensor, scale: float) -> float:
     """The largest possible error: half a step, and the roundings derived in docs/numerics.md."""
-    u, k = (2.0**-53, 5) if x.dtype == torch.float64 else (2.0**-24, 1)
+    u, k = (2.0**-53, 4) if x.dtype == torch.float64 else (2.0**-24, 1)
     w = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}.get(x.dtype, 0.0)
     lo, hi = min(0.0, x.min().item()), max(0.0, x.max().item())
     largest = max(-lo, hi)

@@ -8,8 +8,8 @@ from the ends of T, so rounding an operation changes its result by a factor 1 + 
   integer      r = round(y) is off by h: at most 1/2 to nearest, below 1 stochastically. |s * r - x| <= h s + 2u|x|.
   clamp        Codes reach from s * (quant_min - z) to s * (quant_max - z). As z is the rounded quant_min - lo / s, and
                s the rounded (hi - lo) / (quant_max - quant_min), both ends lie within s / 2 + k u (hi - lo) of lo and
-               hi. k = 1 holds for float32, where all but the last rounding of s is in float64. For float64 k = 5
-               counts all roundings: the span, the number of steps, their quotient s, lo / s, and the difference.
+               hi. k = 1 holds for float32, where all but the last rounding of s is in float64. For float64 k = 4
+               counts all roundings: the span, the number of steps, their quotient s, and lo / s.
                A clamped code is off by what it was before, or by that. So in exact arithmetic from the code on, the
                error is at most e1 = h s + 2u m + k u (hi - lo).
   dequantize   (q - z) * s rounds the difference and the product to T, which adds e2 = 2u (m + e1) at most.
@@ -82,7 +82,7 @@ def sources(values: array[float]) -> Iterator[Source]:
     """The data in every float type. Values change with their type, so each has its own."""
     yield Source("float32", values, values, 2.0**-24, 1, 0.0)
     doubles = array("d", values)
-    yield Source("float64", doubles, doubles, 2.0**-53, 5, 0.0)
+    yield Source("float64", doubles, doubles, 2.0**-53, 4, 0.0)
     halves = bytearray(struct.pack(f"={len(values)}e", *values))
     yield Source("float16", halves, numbers(halves, "float16"), 2.0**-24, 1, 2.0**-11)
     # The upper half of a float32 is a bfloat16.
