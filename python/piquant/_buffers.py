@@ -7,6 +7,7 @@ shape; others (float16, bfloat16, and 2- and 4-bit codes, packed) are bytearrays
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from piquant import _native
@@ -20,12 +21,12 @@ from piquant._dtypes import (
     is_stochastic,
     packed_shape,
     quantized_code,
+    read_shape,
     rows_of,
     unpacked_shape,
 )
 
 if TYPE_CHECKING:
-    import sys
     from collections.abc import Sequence
 
     if sys.version_info >= (3, 12):
@@ -35,9 +36,8 @@ if TYPE_CHECKING:
 
 # Item formats of the buffer protocol (module struct), native byte order. "l" and "L" have the size of a pointer or of
 # an int, depending on the platform, so sizes come from the view.
-_KINDS: Final = (
-    {"e": "float", "f": "float", "d": "float"} | dict.fromkeys("bhilq", "int") | dict.fromkeys("BHILQ", "uint")
-)
+_KINDS: Final = dict.fromkeys("efd", "float") | dict.fromkeys("bhilqn", "int") | dict.fromkeys("BHILQN", "uint")
+_NATIVE_ORDER: Final = "@=<" if sys.byteorder == "little" else "@=>!"
 _FORMATS: Final = {
     "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H",
     "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
@@ -193,14 +193,14 @@ def dequantize(
     size = source.shape
     bits = BITS[source.code]
     if bits < 8:
-        wanted = None if shape is None else tuple(shape)
+        wanted = None if shape is None else read_shape(shape)
         if wanted is not None and len(size) == 1 and len(wanted) != 1:
             size = packed_shape(wanted, bits) if _product(packed_shape(wanted, bits)) == size[0] else size
         size = unpacked_shape(size, wanted, bits, "q")
-    elif shape is not None and _product(tuple(shape)) != source.count:
-        raise ValueError(f"shape {tuple(shape)} must have as many elements as q, {source.count}")
     elif shape is not None:
-        size = tuple(shape)
+        size = read_shape(shape)
+        if _product(size) != source.count:
+            raise ValueError(f"shape must have as many elements as q, {source.count}, got {size}")
     if add and out is None:
         raise ValueError("reduce_op='add' needs out, the buffer to add to, got out=None")
     context = context_or_default(ctx)
@@ -266,14 +266,8 @@ class _Input:
     """A buffer to read: its elements, contiguous and held in place while this object lives."""
 
     def __init__(self, exporter: Buffer, argument: str, dtype: str | None, *, floats: bool) -> None:
-        try:
-            view = memoryview(exporter)
-        except TypeError:
-            raise TypeError(f"{argument} must support the buffer protocol, got {type(exporter).__name__}") from None
-        if dtype is None:
-            self.code = _code_of(view, argument, floats)
-        else:
-            self.code = float_code(dtype, "source_dtype") if floats else quantized_code(dtype, "source_dtype")
+        view = _view(exporter, argument)
+        self.code = _code_of(view, argument, floats) if dtype is None else _code_told(view, argument, floats, dtype)
         bits = BITS[self.code]
         size = max(bits // 8, 1)
         if view.itemsize == size:
@@ -286,18 +280,50 @@ class _Input:
             )
         self.count = _product(self.shape)
         # Rows in C order, as a new buffer only where the given one is not.
-        self.held = _native.Buffer(exporter if view.c_contiguous else view.tobytes(), False)
+        self.held = _native.Buffer(view if view.c_contiguous else view.tobytes(), False)
+
+
+def _view(exporter: Buffer, argument: str) -> memoryview:
+    try:
+        return memoryview(exporter)
+    except TypeError:
+        raise TypeError(f"{argument} must support the buffer protocol, got {type(exporter).__name__}") from None
+    except (BufferError, ValueError) as error:  # closed, released, or of items that the protocol cannot describe
+        raise BufferError(
+            f"{argument} must give access to its memory, got {type(exporter).__name__}: {error}"
+        ) from None
+
+
+def _item_type(view: memoryview) -> str | None:
+    """Name of the type that the item format tells."""
+    order, letter = view.format[:-1], view.format[-1:]
+    kind = _KINDS.get(letter)
+    if kind is None or (order != "" and order not in _NATIVE_ORDER and view.itemsize > 1):
+        return None
+    return f"{kind}{8 * view.itemsize}"
 
 
 def _code_of(view: memoryview, argument: str, floats: bool) -> int:
-    kind = _KINDS.get(view.format.lstrip("@="))
-    name = f"{kind}{8 * view.itemsize}" if kind is not None else ""
-    if name not in NAMES or (NAMES.index(name) < FLOAT_COUNT) != floats:
-        wanted = "floats" if floats else "integers"
+    name = _item_type(view)
+    if name is None or (NAMES.index(name) < FLOAT_COUNT) != floats:
         raise TypeError(
-            f"{argument} must hold {wanted}, or be told apart with source_dtype; its item format is {view.format!r}"
+            f"{argument} must hold {'floats' if floats else 'integers'} of native byte order, or bytes together with "
+            f"source_dtype; got items of format {view.format!r}"
         )
     return NAMES.index(name)
+
+
+def _code_told(view: memoryview, argument: str, floats: bool, dtype: str) -> int:
+    """Number of the type ``source_dtype``, which bytes may hold, and integers of its size."""
+    code = float_code(dtype, "source_dtype") if floats else quantized_code(dtype, "source_dtype")
+    name = "uint8" if view.format == "c" else _item_type(view)
+    fits = name in ("int8", "uint8") or (name is not None and "int" in name and BITS[NAMES.index(name)] == BITS[code])
+    if not fits and name != NAMES[code]:
+        raise TypeError(
+            f"{argument} must hold bytes, or items of {NAMES[code]}, with source_dtype={str(dtype)!r}; "
+            f"got items of format {view.format!r}"
+        )
+    return code
 
 
 def _typed(memory: bytearray, shape: tuple[int, ...], item_format: Any) -> Buffer:
@@ -321,15 +347,12 @@ class _Output:
             self.held = _native.Buffer(memory, True)
             self.finished = _typed(memory, shape, _FORMATS.get(NAMES[code]))
             return
-        try:
-            view = memoryview(out)
-        except TypeError:
-            raise TypeError(f"out must support the buffer protocol, got {type(out).__name__}") from None
+        view = _view(out, "out")
         if view.readonly:
             raise BufferError(f"out must be writable, got a read-only {type(out).__name__}")
         if not view.c_contiguous:
             raise BufferError(f"out must be C-contiguous, got strides {view.strides} for shape {view.shape}")
         if view.nbytes != nbytes:
             raise ValueError(f"out must have {nbytes} bytes for {NAMES[code]} of shape {shape}, got {view.nbytes}")
-        self.held = _native.Buffer(out, True)
+        self.held = _native.Buffer(view, True)
         self.finished = out

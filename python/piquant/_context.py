@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from operator import index
+from typing import Final
+
 from piquant import _native
 from piquant._dtypes import CODES, float_code, is_add, is_stochastic, quantized_code
 
@@ -32,7 +35,8 @@ class Context(_native.Context):
     def get() -> Context:
         """The context that functions use when given none. Created on first use."""
         if Context._default is None:
-            Context._default = Context()
+            # Of several threads that get here at once, one makes the context of all.
+            Context._default = _contexts.setdefault("default", Context())
         return Context._default
 
     def quantize_ptr(
@@ -55,7 +59,7 @@ class Context(_native.Context):
         ``piquant.quantize``.
         """
         source, target = float_code(dtype_in, "dtype_in"), quantized_code(dtype_out, "dtype_out")
-        _check_addresses(numel, ptr_in=ptr_in, ptr_out=ptr_out)
+        ptr_in, ptr_out, numel = _address(ptr_in, "ptr_in", numel), _address(ptr_out, "ptr_out", numel), index(numel)
         stochastic = is_stochastic(round_mode)
         self._quantize(
             ptr_in, source, ptr_out, target, 1, numel, scale, zero_point, stochastic, seed, offset, None, None
@@ -77,7 +81,7 @@ class Context(_native.Context):
         The caller vouches for the addresses, see ``quantize_ptr``. See ``piquant.dequantize`` for the rest.
         """
         source, target = quantized_code(dtype_in, "dtype_in"), float_code(dtype_out, "dtype_out")
-        _check_addresses(numel, ptr_in=ptr_in, ptr_out=ptr_out)
+        ptr_in, ptr_out, numel = _address(ptr_in, "ptr_in", numel), _address(ptr_out, "ptr_out", numel), index(numel)
         self._dequantize(ptr_in, source, ptr_out, target, 1, numel, scale, zero_point, is_add(reduce_op))
 
     def compute_quant_params_ptr_float32(self, ptr: int, target_quant_dtype: str, numel: int) -> tuple[float, int]:
@@ -90,16 +94,28 @@ class Context(_native.Context):
 
     def _params_ptr(self, ptr: int, source: str, target_quant_dtype: str, numel: int) -> tuple[float, int]:
         target = quantized_code(target_quant_dtype, "target_quant_dtype")
-        _check_addresses(numel, ptr=ptr)
+        ptr, numel = _address(ptr, "ptr", numel), index(numel)
         return self._compute_quant_params(ptr, CODES[source], target, numel, False, None, None)
 
 
-def _check_addresses(numel: int, **addresses: int) -> None:
-    if numel < 0:
-        raise ValueError(f"numel must be at least 0, got {numel}")
-    for argument, address in addresses.items():
-        if address <= 0 and numel > 0:
-            raise ValueError(f"{argument} must be an address, got {address}")
+_contexts: Final[dict[str, Context]] = {}
+
+
+def _address(value: int, argument: str, numel: int) -> int:
+    """``value`` as the address of ``numel`` elements; 0 will do for none."""
+    numel = _word(numel, "numel", 0)
+    return _word(value, argument, 1 if numel > 0 else 0)
+
+
+def _word(value: int, argument: str, lowest: int) -> int:
+    words = f"{argument} must be an int in {lowest}..2**64 - 1, got {value!r}"
+    try:
+        number = index(value)
+    except TypeError:
+        raise TypeError(words) from None
+    if not lowest <= number < 1 << 64:
+        raise ValueError(words)
+    return number
 
 
 def context_or_default(ctx: Context | None) -> Context:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from operator import index
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
-class DataType(str, Enum):
+class _Name(str, Enum):
+    """A string out of a fixed set. Prints as that string on every Python, as ``enum.StrEnum`` does from 3.11 on."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class DataType(_Name):
     """An element type. Members are strings: ``"uint4"`` works wherever ``DataType.UINT4`` does."""
 
     FLOAT16 = "float16"
@@ -47,14 +58,14 @@ class DataType(str, Enum):
         return CODES[self] >= FLOAT_COUNT
 
 
-class RoundMode(str, Enum):
+class RoundMode(_Name):
     """How quantization rounds: to nearest, ties to even; or stochastically, without bias."""
 
     NEAREST = "nearest"
     STOCHASTIC = "stochastic"
 
 
-class ReduceOp(str, Enum):
+class ReduceOp(_Name):
     """What dequantization does to its output: overwrites it, or adds to it."""
 
     SET = "set"
@@ -71,8 +82,8 @@ BITS: Final[tuple[int, ...]] = (16, 16, 32, 64, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32
 FLOAT_NAMES: Final = ", ".join(NAMES[:FLOAT_COUNT])
 QUANTIZED_NAMES: Final = ", ".join(NAMES[FLOAT_COUNT:])
 
-_ROUND_MODES: Final[dict[object, bool]] = {"nearest": False, "stochastic": True}
-_REDUCE_OPS: Final[dict[object, bool]] = {"set": False, "add": True}
+_ROUND_MODES: Final[dict[Any, bool]] = {"nearest": False, "stochastic": True}
+_REDUCE_OPS: Final[dict[Any, bool]] = {"set": False, "add": True}
 
 
 def is_stochastic(round_mode: object) -> bool:
@@ -80,7 +91,7 @@ def is_stochastic(round_mode: object) -> bool:
     try:
         return _ROUND_MODES[round_mode]
     except (KeyError, TypeError):
-        raise ValueError(f"round_mode must be 'nearest' or 'stochastic', got {round_mode!r}") from None
+        _refuse(f"round_mode must be 'nearest' or 'stochastic', got {round_mode!r}", round_mode)
 
 
 def is_add(reduce_op: object) -> bool:
@@ -88,14 +99,14 @@ def is_add(reduce_op: object) -> bool:
     try:
         return _REDUCE_OPS[reduce_op]
     except (KeyError, TypeError):
-        raise ValueError(f"reduce_op must be 'set' or 'add', got {reduce_op!r}") from None
+        _refuse(f"reduce_op must be 'set' or 'add', got {reduce_op!r}", reduce_op)
 
 
 def float_code(dtype: object, argument: str) -> int:
     """Number of a floating-point type given by member or name."""
     code = CODES.get(dtype, FLOAT_COUNT) if isinstance(dtype, str) else FLOAT_COUNT
     if code >= FLOAT_COUNT:
-        raise _no_dtype(argument, FLOAT_NAMES, dtype)
+        _refuse(f"{argument} must be one of {FLOAT_NAMES}, got {dtype!r}", dtype)
     return code
 
 
@@ -103,13 +114,24 @@ def quantized_code(dtype: object, argument: str) -> int:
     """Number of a quantized type given by member or name."""
     code = CODES.get(dtype, 0) if isinstance(dtype, str) else 0
     if code < FLOAT_COUNT:
-        raise _no_dtype(argument, QUANTIZED_NAMES, dtype)
+        _refuse(f"{argument} must be one of {QUANTIZED_NAMES}, got {dtype!r}", dtype)
     return code
 
 
-def _no_dtype(argument: str, allowed: str, given: object) -> TypeError | ValueError:
-    kind = ValueError if isinstance(given, str) else TypeError
-    return kind(f"{argument} must be one of {allowed}, got {given!r}")
+def _refuse(words: str, given: object) -> NoReturn:
+    """Raises for something that is not one of certain names."""
+    raise (ValueError if isinstance(given, str) else TypeError)(words) from None
+
+
+def read_shape(shape: Iterable[int]) -> tuple[int, ...]:
+    """The argument ``shape`` as a tuple of sizes."""
+    try:
+        sizes = tuple(map(index, shape))
+    except TypeError:
+        raise TypeError(f"shape must be a sequence of ints, got {shape!r}") from None
+    if not all(0 <= n < 1 << 63 for n in sizes):
+        raise ValueError(f"shape must be a sequence of ints in 0..2**63 - 1, got {shape!r}")
+    return sizes
 
 
 def packed_length(n: int, bits: int) -> int:

@@ -13,6 +13,7 @@ Inputs may have any strides and byte order; those that are not contiguous and na
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from piquant._dtypes import (
     is_add,
     is_stochastic,
     packed_shape,
+    read_shape,
     rows_of,
     unpacked_shape,
 )
@@ -235,11 +237,11 @@ def dequantize(
     code = source.code
     size = q.shape
     if source.packed_bits:
-        size = unpacked_shape(size, None if shape is None else tuple(shape), source.packed_bits, "q")
+        size = unpacked_shape(size, None if shape is None else read_shape(shape), source.packed_bits, "q")
         rows, n = rows_of(size)
     else:
-        if shape is not None and tuple(shape) != size:
-            raise ValueError(f"shape is for packed codes; q has shape {size}, got shape={tuple(shape)}")
+        if shape is not None and read_shape(shape) != size:
+            raise ValueError(f"shape must be that of q, {size}, unless q holds packed codes; got {read_shape(shape)}")
         rows, n = 1, q.size
     if add and out is None:
         raise ValueError("reduce_op='add' needs out, the array to add to, got out=None")
@@ -318,16 +320,26 @@ def _learn_ml_dtypes(dtype: np.dtype[Any]) -> None:
         _TARGETS[dtype.type] = target
 
 
+def _native_dtype(dtype: DTypeLike | str) -> np.dtype[Any] | None:
+    """What numpy knows as ``dtype``, in native byte order."""
+    if dtype is None:
+        return None
+    if dtype == "bfloat16":  # numpy knows the name once the package that brings the dtype is loaded
+        with contextlib.suppress(ImportError):
+            import ml_dtypes  # noqa: F401, PLC0415  not needed by those who do not use it
+    try:
+        return np.dtype(dtype).newbyteorder("=")
+    except (TypeError, ValueError, SyntaxError):  # SyntaxError: "f4,,"
+        return None
+
+
 def _float_dtype(dtype: DTypeLike | str, argument: str) -> np.dtype[Any]:
     """A float dtype of the tables, native byte order."""
-    try:
-        known = np.dtype(dtype).newbyteorder("=") if dtype is not None else None
-    except TypeError:
-        known = None
+    known = _native_dtype(dtype)
     if known is not None and known not in _FLOATS:
         _learn_ml_dtypes(known)
     if known is None or known not in _FLOATS:
-        raise TypeError(f"{argument} must be one of {FLOAT_NAMES}, got {dtype!r}")
+        raise TypeError(f"{argument} must be one of {FLOAT_NAMES} (bfloat16 with the package ml_dtypes), got {dtype!r}")
     return known
 
 
@@ -344,10 +356,7 @@ def _target(dtype: DTypeLike | str, argument: str) -> _Target:
     except TypeError:  # unhashable
         target = None
     if target is None:
-        try:
-            known = np.dtype(dtype).newbyteorder("=") if dtype is not None else None
-        except TypeError:
-            known = None
+        known = _native_dtype(dtype)
         if known is not None:
             _learn_ml_dtypes(known)
             target = _TARGETS.get(known)
@@ -392,9 +401,7 @@ def _output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> 
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a numpy.ndarray or None, got {type(out).__name__}")
     if out.dtype != dtype or not out.dtype.isnative:
-        raise TypeError(
-            f"out must be of {dtype}, got {out.dtype.newbyteorder('=')} in byte order {out.dtype.byteorder!r}"
-        )
+        raise TypeError(f"out must be of {dtype} in native byte order, got {out.dtype!r}")
     if out.shape != shape:
         raise ValueError(f"out must have shape {shape}, got {out.shape}")
     if not out.flags.c_contiguous:

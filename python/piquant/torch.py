@@ -8,7 +8,7 @@
   row padded with zero bits to whole bytes.
 
 Inputs may have any strides; those that are not contiguous are copied first. Only the data counts: results carry no
-gradient.
+gradient. Writing to ``out`` counts as a change in place, which autograd notices.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
+from torch.autograd.graph import increment_version
 
 from piquant import _native
 from piquant._context import Context, context_or_default
-from piquant._dtypes import CODES, is_add, is_stochastic, packed_shape, rows_of, unpacked_shape
+from piquant._dtypes import CODES, is_add, is_stochastic, packed_shape, read_shape, rows_of, unpacked_shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,13 +105,14 @@ def compute_quant_params(
     source = _FLOATS.get(x.dtype) if isinstance(x, torch.Tensor) else None
     if source is None:
         raise _not_floats(x)
-    target = _TARGETS.get(dtype)
+    target = _TARGETS.get(dtype) if isinstance(dtype, torch.dtype) else None
     if target is None:
         raise _no_target(dtype, "dtype")
-    if not (x.is_cpu and x.layout is _STRIDED and x.is_contiguous()) or x.is_neg():
-        x = _plain(x)
+    if not (x.is_cpu and x.layout is _STRIDED and not x.is_nested and x.is_contiguous()) or x.is_neg():
+        x = _plain(x, "x")
     context = context_or_default(ctx)
-    return context._compute_quant_params(x.data_ptr(), source, target.code, x.numel(), symmetric, quant_min, quant_max)
+    address = _address(x, "x")
+    return context._compute_quant_params(address, source, target.code, x.numel(), symmetric, quant_min, quant_max)
 
 
 def quantize(
@@ -160,12 +162,12 @@ def quantize(
     source = _FLOATS.get(x.dtype) if isinstance(x, torch.Tensor) else None
     if source is None:
         raise _not_floats(x)
-    target = _TARGETS.get(dtype)
+    target = _TARGETS.get(dtype) if isinstance(dtype, torch.dtype) else None
     if target is None:
         raise _no_target(dtype, "dtype")
     stochastic = is_stochastic(round_mode)
-    if not (x.is_cpu and x.layout is _STRIDED and x.is_contiguous()) or x.is_neg():
-        x = _plain(x)
+    if not (x.is_cpu and x.layout is _STRIDED and not x.is_nested and x.is_contiguous()) or x.is_neg():
+        x = _plain(x, "x")
     shape = x.shape
     if target.packed_bits:
         rows, n = rows_of(shape)
@@ -176,22 +178,20 @@ def quantize(
         seed = _fresh_seed() if stochastic else 0
     context = context_or_default(ctx)
     fresh = out is None
+    if target.carries_params:
+        # Checks the arguments, in our words, before torch builds them into a tensor or they are compared with its own.
+        context._quantize(0, source, 0, target.code, 1, 0, scale, zero_point, False, seed, offset, quant_min, quant_max)
     if out is None:
-        if target.carries_params:
-            # Checks the arguments, in our words, before torch builds them into the tensor.
-            context._quantize(
-                0, source, 0, target.code, 1, 0, scale, zero_point, False, seed, offset, quant_min, quant_max
-            )
         out = _empty(shape, target, scale, zero_point)
     else:
         _check_out(out, shape, target.storage)
         if target.carries_params:
             _check_params(out, scale, zero_point)
-    address = out.data_ptr()
+    in_address, address = _address(x, "x"), _address(out, "out")
     if fresh and n >= _LARGE:
-        _native.prepare_output(address, out.numel() * out.element_size())
+        _native.prepare_output(address, out.untyped_storage().nbytes())
     context._quantize(
-        x.data_ptr(),
+        in_address,
         source,
         address,
         target.code,
@@ -205,6 +205,8 @@ def quantize(
         quant_min,
         quant_max,
     )
+    if not fresh:
+        increment_version(out)
     return out
 
 
@@ -247,20 +249,23 @@ def dequantize(
             ``q``; ``out`` of another shape, or overlapping ``q``.
         TypeError: not a CPU tensor of codes; not a float dtype; ``out`` of another dtype.
     """
-    result_code = _FLOATS.get(dtype)
+    result_code = _FLOATS.get(dtype) if isinstance(dtype, torch.dtype) else None
     if result_code is None:
         raise TypeError(f"dtype must be one of {_FLOAT_NAMES}, got {dtype!r}")
     source = _source(q, source_dtype)
     add = is_add(reduce_op)
-    if not (q.is_cpu and q.layout is _STRIDED and q.is_contiguous()) or q.dtype in _BIT_PACKED:
-        q = _plain(q)
+    if not (q.is_cpu and q.layout is _STRIDED and not q.is_nested and q.is_contiguous()) or q.dtype in _BIT_PACKED:
+        q = _plain(q, "q")
     size = q.shape
     if source.packed_bits:
-        size = torch.Size(unpacked_shape(tuple(size), None if shape is None else tuple(shape), source.packed_bits, "q"))
+        given = None if shape is None else read_shape(shape)
+        size = torch.Size(unpacked_shape(tuple(size), given, source.packed_bits, "q"))
         rows, n = rows_of(size)
     else:
-        if shape is not None and tuple(shape) != size:
-            raise ValueError(f"shape is for packed codes; q has shape {tuple(size)}, got shape={tuple(shape)}")
+        if shape is not None and read_shape(shape) != size:
+            raise ValueError(
+                f"shape must be that of q, {tuple(size)}, unless q holds packed codes; got {read_shape(shape)}"
+            )
         rows, n = 1, q.numel()
     fresh = out is None
     if out is None:
@@ -270,10 +275,12 @@ def dequantize(
     else:
         _check_out(out, size, dtype)
     context = context_or_default(ctx)
-    address = out.data_ptr()
+    in_address, address = _address(q, "q"), _address(out, "out")
     if fresh and n >= _LARGE:
-        _native.prepare_output(address, out.numel() * out.element_size())
-    context._dequantize(q.data_ptr(), source.code, address, result_code, rows, n, scale, zero_point, add)
+        _native.prepare_output(address, out.untyped_storage().nbytes())
+    context._dequantize(in_address, source.code, address, result_code, rows, n, scale, zero_point, add)
+    if not fresh:
+        increment_version(out)
     return out
 
 
@@ -310,13 +317,13 @@ def quantize_dequantize(
     source = _FLOATS.get(x.dtype) if isinstance(x, torch.Tensor) else None
     if source is None:
         raise _not_floats(x)
-    target = _TARGETS.get(dtype)
+    target = _TARGETS.get(dtype) if isinstance(dtype, torch.dtype) else None
     if target is None:
         raise _no_target(dtype, "dtype")
     stochastic = is_stochastic(round_mode)
     add = is_add(reduce_op)
-    if not (x.is_cpu and x.layout is _STRIDED and x.is_contiguous()) or x.is_neg():
-        x = _plain(x)
+    if not (x.is_cpu and x.layout is _STRIDED and not x.is_nested and x.is_contiguous()) or x.is_neg():
+        x = _plain(x, "x")
     n = x.numel()
     fresh = out is None
     if out is None:
@@ -328,11 +335,11 @@ def quantize_dequantize(
     if seed is None:
         seed = _fresh_seed() if stochastic else 0
     context = context_or_default(ctx)
-    address = out.data_ptr()
+    in_address, address = _address(x, "x"), _address(out, "out")
     if fresh and n >= _LARGE:
-        _native.prepare_output(address, n * out.element_size())
+        _native.prepare_output(address, out.untyped_storage().nbytes())
     context._quantize_dequantize(
-        x.data_ptr(),
+        in_address,
         address,
         source,
         target.code,
@@ -346,6 +353,8 @@ def quantize_dequantize(
         quant_min,
         quant_max,
     )
+    if not fresh:
+        increment_version(out)
     return out
 
 
@@ -375,7 +384,7 @@ def _source(q: torch.Tensor, source_dtype: torch.dtype | None) -> _Target:
         raise TypeError(f"q must be of one of {_TARGET_NAMES} (sub-byte codes packed in torch.uint8), got {q.dtype}")
     if source_dtype is None:
         return stored
-    source = _TARGETS.get(source_dtype)
+    source = _TARGETS.get(source_dtype) if isinstance(source_dtype, torch.dtype) else None
     if source is None:
         raise _no_target(source_dtype, "source_dtype")
     if source.storage != q.dtype:
@@ -383,60 +392,76 @@ def _source(q: torch.Tensor, source_dtype: torch.dtype | None) -> _Target:
     return source
 
 
-def _plain(x: torch.Tensor) -> torch.Tensor:
+def _plain(x: torch.Tensor, argument: str) -> torch.Tensor:
     """``x`` as contiguous elements in memory, where it is not that already."""
-    if not x.is_cpu or x.layout is not torch.strided:
-        raise TypeError(f"tensors must be strided and on the CPU, got device {x.device}, layout {x.layout}")
+    _check_place(x, argument)
     if x.dtype in _BIT_PACKED and not (x.is_contiguous() and x.storage_offset() == 0):
         # torch counts the elements of these dtypes as whole bytes, so a view's address is not where its codes are.
-        raise ValueError(f"tensors of {x.dtype} must be whole and contiguous, got a view with strides {x.stride()}")
+        raise ValueError(f"{argument} of {x.dtype} must be whole and contiguous, got a view with strides {x.stride()}")
     if not x.is_contiguous():
         x = x.contiguous()
     return x.resolve_neg() if x.is_neg() else x
 
 
+def _check_place(x: torch.Tensor, argument: str) -> None:
+    if not x.is_cpu or x.layout is not torch.strided or x.is_nested:
+        given = "a nested tensor" if x.is_nested else f"device {x.device}, layout {x.layout}"
+        raise TypeError(f"{argument} must be strided and on the CPU, got {given}")
+
+
+def _address(x: torch.Tensor, argument: str) -> int:
+    """Where the elements of a contiguous tensor are."""
+    try:
+        address = x.data_ptr()
+    except RuntimeError:  # within torch.vmap
+        address = 0
+    if address == 0 and x.numel() > 0:
+        raise TypeError(
+            f"{argument} must have its elements in memory, got a {type(x).__name__} that only stands for them"
+        )
+    return address
+
+
 def _empty(shape: torch.Size, target: _Target, scale: float, zero_point: int) -> torch.Tensor:
     if target.carries_params:
-        return torch._empty_affine_quantized(shape, scale=scale, zero_point=zero_point, dtype=target.storage)
+        return torch._empty_affine_quantized(
+            shape, scale=scale, zero_point=zero_point, dtype=target.storage, device="cpu"
+        )
     return torch.empty(shape, dtype=target.storage, device="cpu")
 
 
 def _check_out(out: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> None:
-    if (
-        isinstance(out, torch.Tensor)
-        and out.dtype is dtype
-        and out.shape == shape
-        and out.is_cpu
-        and out.layout is _STRIDED
-        and out.is_contiguous()
-        and not (dtype in _FLOATS and out.is_neg())
-        and not (dtype in _BIT_PACKED and out.storage_offset() != 0)
-    ):
-        return
     if not isinstance(out, torch.Tensor):
         raise TypeError(f"out must be a torch.Tensor or None, got {type(out).__name__}")
-    if out.dtype != dtype:
+    if out.dtype is not dtype:
         raise TypeError(f"out must be of {dtype}, got {out.dtype}")
+    if not (out.is_cpu and out.layout is _STRIDED and not out.is_nested):
+        _check_place(out, "out")
     if out.shape != shape:
         raise ValueError(f"out must have shape {tuple(shape)}, got {tuple(out.shape)}")
-    if not out.is_cpu or out.layout is not torch.strided:
-        raise TypeError(f"out must be strided and on the CPU, got device {out.device}, layout {out.layout}")
-    raise ValueError(
-        f"out must be contiguous, whole and no view of negated values, "
-        f"got strides {out.stride()} for shape {tuple(out.shape)}"
-    )
+    if dtype in _FLOATS:
+        if out.is_neg():
+            raise ValueError("out must not be a view of negated values, got one")
+        if out.requires_grad and torch.is_grad_enabled():
+            raise ValueError("out must not require a gradient while gradients are recorded, got one that does")
+    if not out.is_contiguous() or (dtype in _BIT_PACKED and out.storage_offset() != 0):
+        raise ValueError(f"out must be whole and contiguous, got strides {out.stride()} for shape {tuple(out.shape)}")
 
 
 def _check_params(out: torch.Tensor, scale: float, zero_point: int) -> None:
     try:
-        carried = out.q_scale(), out.q_zero_point()
+        scheme = out.qscheme()
     except RuntimeError:  # made by torch.empty: it carries none, and says so when asked
         return
+    if scheme != torch.per_tensor_affine:
+        raise ValueError(f"out must carry one scale and zero point (torch.per_tensor_affine), got {scheme}")
+    carried = out.q_scale(), out.q_zero_point()
     if carried != (scale, zero_point):
         raise ValueError(
-            f"out carries scale {carried[0]} and zero_point {carried[1]}, got scale={scale}, zero_point={zero_point}"
+            f"out must carry the scale and zero_point that are given, scale={scale}, zero_point={zero_point}; "
+            f"got one that carries scale={carried[0]}, zero_point={carried[1]}"
         )
 
 
 def _fresh_seed() -> int:
-    return int(torch.empty((), dtype=torch.int64).random_().item())
+    return int(torch.empty((), dtype=torch.int64, device="cpu").random_().item())

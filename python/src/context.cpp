@@ -1,6 +1,8 @@
 #include "context.hpp"
 
-#include <nanobind/stl/optional.h>
+#include <chrono>
+#include <cstring>
+#include <thread>
 
 #include "module.hpp"
 
@@ -18,8 +20,7 @@ struct Rows {
     piquant_status_t each(std::uintptr_t in, int in_dtype, std::uintptr_t out, int out_dtype, F call) const {
         const std::size_t in_row = piquant_size(static_cast<piquant_dtype_t>(in_dtype), n);
         const std::size_t out_row = piquant_size(static_cast<piquant_dtype_t>(out_dtype), n);
-        if (rows == 1 || (in_row * rows == piquant_size(static_cast<piquant_dtype_t>(in_dtype), n * rows) &&
-                          out_row * rows == piquant_size(static_cast<piquant_dtype_t>(out_dtype), n * rows))) {
+        if (rows == 1 || (fills_bytes(in_dtype) && fills_bytes(out_dtype))) {
             return call(std::size_t{0}, rows * n);
         }
         if (in < out + out_row * rows && out < in + in_row * rows) {
@@ -31,6 +32,11 @@ struct Rows {
         }
         return status;
     }
+
+private:
+    bool fills_bytes(int dtype) const {
+        return n * static_cast<std::size_t>(piquant_dtype_bits(static_cast<piquant_dtype_t>(dtype))) % 8 == 0;
+    }
 };
 
 const unsigned char* row(std::uintptr_t base, std::size_t r, int dtype, std::size_t n) {
@@ -40,13 +46,26 @@ unsigned char* mutable_row(std::uintptr_t base, std::size_t r, int dtype, std::s
     return const_cast<unsigned char*>(row(base, r, dtype, n));
 }
 
+// Takes the GIL back. Once the interpreter has begun to exit, Python before 3.14 ends a daemon thread here with
+// pthread_exit, whose unwinding would call std::terminate at the first noexcept function. Such a thread sleeps instead
+// until the process is gone, as it does from 3.14 on.
+void lock_again(PyThreadState* state) {
+    try {
+        PyEval_RestoreThread(state);
+    } catch (...) {
+        for (;;) {
+            std::this_thread::sleep_for(std::chrono::hours(1));
+        }
+    }
+}
+
 // Kernels run without the GIL, except where taking it back would cost more than the kernel.
 class Unlocked {
 public:
     explicit Unlocked(std::size_t elements) : state_(elements < 4096 ? nullptr : PyEval_SaveThread()) {}
     ~Unlocked() {
         if (state_ != nullptr) {
-            PyEval_RestoreThread(state_);
+            lock_again(state_);
         }
     }
     Unlocked(const Unlocked&) = delete;
@@ -75,10 +94,11 @@ void read_range(nb::handle quant_min, nb::handle quant_max, Call& call, piquant_
     }
 }
 
-Call describe(int real, int code, nb::handle scale, nb::handle zero_point) {
+Call describe(int real, int code, std::size_t n, nb::handle scale, nb::handle zero_point) {
     Call call;
     call.real = real;
     call.code = code;
+    call.n = n;
     call.scale = number(scale, "scale");
     call.scale_given = scale;
     call.zero_point = zero_point;
@@ -88,7 +108,7 @@ Call describe(int real, int code, nb::handle scale, nb::handle zero_point) {
 void quantize(const Context& context, std::uintptr_t in, int in_dtype, std::uintptr_t out, int out_dtype,
               std::size_t rows, std::size_t n, nb::handle scale, nb::handle zero_point, bool stochastic,
               nb::handle seed, nb::handle offset, nb::handle quant_min, nb::handle quant_max) {
-    Call call = describe(in_dtype, out_dtype, scale, zero_point);
+    Call call = describe(in_dtype, out_dtype, n, scale, zero_point);
     piquant_options_t options = PIQUANT_OPTIONS_INIT;
     read_range(quant_min, quant_max, call, options);
     const std::int64_t zero = code_bits(zero_point, "zero_point", out_dtype, PIQUANT_ERROR_ZERO_POINT, call);
@@ -110,7 +130,7 @@ void quantize(const Context& context, std::uintptr_t in, int in_dtype, std::uint
 
 void dequantize(const Context& context, std::uintptr_t in, int in_dtype, std::uintptr_t out, int out_dtype,
                 std::size_t rows, std::size_t n, nb::handle scale, nb::handle zero_point, bool add) {
-    const Call call = describe(out_dtype, in_dtype, scale, zero_point);
+    const Call call = describe(out_dtype, in_dtype, n, scale, zero_point);
     piquant_options_t options = PIQUANT_OPTIONS_INIT;
     const std::int64_t zero = code_bits(zero_point, "zero_point", in_dtype, PIQUANT_ERROR_ZERO_POINT, call);
     options.reduce_op = add ? PIQUANT_ADD : PIQUANT_SET;
@@ -129,7 +149,7 @@ void dequantize(const Context& context, std::uintptr_t in, int in_dtype, std::ui
 void quantize_dequantize(const Context& context, std::uintptr_t in, std::uintptr_t out, int dtype, int code_dtype,
                          std::size_t n, nb::handle scale, nb::handle zero_point, bool stochastic, bool add,
                          nb::handle seed, nb::handle offset, nb::handle quant_min, nb::handle quant_max) {
-    Call call = describe(dtype, code_dtype, scale, zero_point);
+    Call call = describe(dtype, code_dtype, n, scale, zero_point);
     piquant_options_t options = PIQUANT_OPTIONS_INIT;
     read_range(quant_min, quant_max, call, options);
     const std::int64_t zero = code_bits(zero_point, "zero_point", code_dtype, PIQUANT_ERROR_ZERO_POINT, call);
@@ -148,16 +168,17 @@ void quantize_dequantize(const Context& context, std::uintptr_t in, std::uintptr
 }
 
 nb::typed<nb::tuple, double, nb::int_> compute_quant_params(const Context& context, std::uintptr_t in, int in_dtype,
-                                                            int code_dtype, std::size_t n, bool symmetric,
+                                                            int code_dtype, std::size_t n, nb::handle symmetric,
                                                             nb::handle quant_min, nb::handle quant_max) {
     Call call;
+    call.n = n;
     call.real = in_dtype;
     call.code = code_dtype;
     call.quant_min = nb::none();
     call.quant_max = nb::none();
     piquant_options_t options = PIQUANT_OPTIONS_INIT;
     read_range(quant_min, quant_max, call, options);
-    options.symmetric = symmetric ? 1 : 0;
+    options.symmetric = flag(symmetric, "symmetric") ? 1 : 0;
     double scale = 0;
     std::int64_t zero_point = 0;
     piquant_status_t status;
@@ -192,23 +213,30 @@ void init_context(nb::module_& m) {
     using namespace nb::literals;
     nb::class_<Context>(m, "Context",
                         "Threads and settings; dtypes are numbers of piquant_dtype_t, arrays are addresses.")
-        .def(nb::init<std::optional<std::int64_t>>(), nb::arg("num_threads").none() = nb::none())
-        .def_prop_rw("num_threads", &Context::num_threads, &Context::set_num_threads)
-        .def_prop_rw("isa", &Context::isa, &Context::set_isa)
-        .def_prop_rw("serial_cutoff", &Context::serial_cutoff, &Context::set_serial_cutoff)
-        .def_prop_rw("stream_threshold", &Context::stream_threshold, &Context::set_stream_threshold)
+        .def(nb::init<nb::handle>(), nb::arg("num_threads").none() = nb::none(),
+             nb::sig("def __init__(self, num_threads: int | None = None) -> None"))
+        .def_prop_rw("num_threads", &Context::num_threads, &Context::set_num_threads, nb::for_setter("value"_a.none()),
+                     nb::for_setter(nb::sig("def num_threads(self, value: int, /) -> None")))
+        .def_prop_rw("isa", &Context::isa, &Context::set_isa, nb::for_setter("value"_a.none()),
+                     nb::for_setter(nb::sig("def isa(self, value: str, /) -> None")))
+        .def_prop_rw("serial_cutoff", &Context::serial_cutoff, &Context::set_serial_cutoff,
+                     nb::for_setter("value"_a.none()),
+                     nb::for_setter(nb::sig("def serial_cutoff(self, value: int, /) -> None")))
+        .def_prop_rw("stream_threshold", &Context::stream_threshold, &Context::set_stream_threshold,
+                     nb::for_setter("value"_a.none()),
+                     nb::for_setter(nb::sig("def stream_threshold(self, value: int, /) -> None")))
         .def("_quantize", &quantize, "in_address"_a, "in_dtype"_a, "out_address"_a, "out_dtype"_a, "rows"_a, "n"_a,
-             "scale"_a, "zero_point"_a, "stochastic"_a, "seed"_a, "offset"_a, "quant_min"_a.none(),
-             "quant_max"_a.none())
+             "scale"_a.none(), "zero_point"_a.none(), "stochastic"_a, "seed"_a.none(), "offset"_a.none(),
+             "quant_min"_a.none(), "quant_max"_a.none())
         .def("_dequantize", &dequantize, "in_address"_a, "in_dtype"_a, "out_address"_a, "out_dtype"_a, "rows"_a, "n"_a,
-             "scale"_a, "zero_point"_a, "add"_a)
+             "scale"_a.none(), "zero_point"_a.none(), "add"_a)
         .def("_quantize_dequantize", &quantize_dequantize, "in_address"_a, "out_address"_a, "dtype"_a, "code_dtype"_a,
-             "n"_a, "scale"_a, "zero_point"_a, "stochastic"_a, "add"_a, "seed"_a, "offset"_a, "quant_min"_a.none(),
-             "quant_max"_a.none())
+             "n"_a, "scale"_a.none(), "zero_point"_a.none(), "stochastic"_a, "add"_a, "seed"_a.none(),
+             "offset"_a.none(), "quant_min"_a.none(), "quant_max"_a.none())
         .def("_move_traffic", &move_traffic, "in_address"_a, "in_dtype"_a, "out_address"_a, "out_dtype"_a, "n"_a,
              "add"_a)
         .def("_compute_quant_params", &compute_quant_params, "in_address"_a, "in_dtype"_a, "code_dtype"_a, "n"_a,
-             "symmetric"_a, "quant_min"_a.none(), "quant_max"_a.none());
+             "symmetric"_a.none(), "quant_min"_a.none(), "quant_max"_a.none());
 }
 
 }  // namespace piquant_python

@@ -1,21 +1,15 @@
 // A context as Python holds it.
 #pragma once
 
-#include <optional>
-
 #include "module.hpp"
 
 namespace piquant_python {
 
 class Context {
 public:
-    explicit Context(std::optional<std::int64_t> num_threads) {
-        Call call;
-        call.num_threads = num_threads.value_or(0);
-        const bool allowed = !num_threads.has_value() || (*num_threads >= 1 && *num_threads <= PIQUANT_MAX_THREADS);
-        check(allowed ? piquant_context_create(&context_, static_cast<std::size_t>(call.num_threads))
-                      : PIQUANT_ERROR_NUM_THREADS,
-              call);
+    explicit Context(nb::handle num_threads) {
+        const std::size_t threads = num_threads.is_none() ? 0 : thread_count(num_threads);
+        check(piquant_context_create(&context_, threads), {});
     }
     ~Context() { (void)piquant_context_destroy(context_); }
     Context(const Context&) = delete;
@@ -23,13 +17,8 @@ public:
 
     piquant_context_t* get() const { return context_; }
 
-    void set_num_threads(std::int64_t n) {
-        Call call;
-        call.num_threads = n;
-        check(n >= 1 && n <= PIQUANT_MAX_THREADS
-                  ? piquant_context_set_num_threads(context_, static_cast<std::size_t>(n))
-                  : PIQUANT_ERROR_NUM_THREADS,
-              call);
+    void set_num_threads(nb::handle value) {
+        check(piquant_context_set_num_threads(context_, thread_count(value)), {});
     }
     std::size_t num_threads() const {
         std::size_t n = 0;
@@ -37,10 +26,14 @@ public:
         return n;
     }
 
-    void set_isa(const char* name) {
+    void set_isa(nb::handle value) {
+        nb::str name;
+        if (!nb::try_cast(value, name)) {
+            throw nb::type_error(("isa must be a str, got " + text(value)).c_str());
+        }
         Call call;
-        call.isa = name;
-        check(piquant_context_set_isa(context_, name), call);
+        call.isa = name.c_str();
+        check(piquant_context_set_isa(context_, call.isa), call);
     }
     const char* isa() const {
         const char* name = nullptr;
@@ -48,13 +41,17 @@ public:
         return name;
     }
 
-    void set_serial_cutoff(std::size_t bytes) { check(piquant_context_set_serial_cutoff(context_, bytes), {}); }
+    void set_serial_cutoff(nb::handle bytes) {
+        check(piquant_context_set_serial_cutoff(context_, word_bits(bytes, "serial_cutoff")), {});
+    }
     std::size_t serial_cutoff() const {
         std::size_t bytes = 0;
         check(piquant_context_get_serial_cutoff(context_, &bytes), {});
         return bytes;
     }
-    void set_stream_threshold(std::size_t bytes) { check(piquant_context_set_stream_threshold(context_, bytes), {}); }
+    void set_stream_threshold(nb::handle bytes) {
+        check(piquant_context_set_stream_threshold(context_, word_bits(bytes, "stream_threshold")), {});
+    }
     std::size_t stream_threshold() const {
         std::size_t bytes = 0;
         check(piquant_context_get_stream_threshold(context_, &bytes), {});
@@ -62,6 +59,10 @@ public:
     }
 
 private:
+    static std::size_t thread_count(nb::handle value) {
+        return word_bits(value, "num_threads", 1, PIQUANT_MAX_THREADS);
+    }
+
     piquant_context_t* context_ = nullptr;
 };
 

@@ -1,15 +1,14 @@
 #include <cfloat>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "module.hpp"
 
 namespace piquant_python {
 namespace {
-
-std::string text(nb::handle value) {
-    return nb::repr(value).c_str();
-}
 
 std::string dtype_name(int dtype) {
     const char* name = piquant_dtype_name(static_cast<piquant_dtype_t>(dtype));
@@ -39,6 +38,19 @@ std::string scale_words(const Call& call) {
            " data, got " + text(call.scale_given);
 }
 
+std::string environment_words() {
+    std::string words = piquant_status_string(PIQUANT_ERROR_ENVIRONMENT);
+    const char* separator = "; got ";
+    for (const char* name :
+         {"PIQUANT_NUM_THREADS", "PIQUANT_ISA", "PIQUANT_SERIAL_CUTOFF", "PIQUANT_STREAM_THRESHOLD"}) {
+        if (const char* value = std::getenv(name); value != nullptr && *value != 0) {
+            words += separator + std::string(name) + "=" + value;
+            separator = ", ";
+        }
+    }
+    return words;
+}
+
 std::string words(piquant_status_t status, const Call& call) {
     switch (status) {
         case PIQUANT_ERROR_SCALE: return scale_words(call);
@@ -51,18 +63,16 @@ std::string words(piquant_status_t status, const Call& call) {
                    ", got quant_min=" + text(call.quant_min) + ", quant_max=" + text(call.quant_max);
         case PIQUANT_ERROR_SYMMETRIC_RANGE:
             return "symmetric codes of " + dtype_name(call.code) +
-                   " reach 2^(bits-1) - 1 on both sides of the zero point and must lie within quant_min..quant_max, "
-                   "got "
-                   "quant_min=" +
+                   " reach 2^(bits-1) - 1 on both sides of the zero point and must lie within "
+                   "quant_min..quant_max, got quant_min=" +
                    text(call.quant_min) + ", quant_max=" + text(call.quant_max);
         case PIQUANT_ERROR_EMPTY: return "x must have at least one element to compute parameters from, got none";
         case PIQUANT_ERROR_NOT_FINITE: return "x must be finite to compute parameters from, but holds NaN or infinity";
         case PIQUANT_ERROR_DATA_RANGE:
             return "x spans more than quant_max - quant_min steps of the largest scale that fits the compute type";
         case PIQUANT_ERROR_OVERLAP: return "out must not overlap the input";
-        case PIQUANT_ERROR_NUM_THREADS:
-            return "num_threads must be in 1.." + std::to_string(PIQUANT_MAX_THREADS) + ", got " +
-                   std::to_string(call.num_threads);
+        case PIQUANT_ERROR_LENGTH:
+            return "numel must be small enough for the array to fit the address space, got " + std::to_string(call.n);
         case PIQUANT_ERROR_ISA: {
             std::string available;
             for (std::size_t i = 0; const char* name = piquant_available_isa(i); ++i) {
@@ -70,11 +80,31 @@ std::string words(piquant_status_t status, const Call& call) {
             }
             return "isa must be one of " + available + " on this CPU, got '" + call.isa + "'";
         }
+        case PIQUANT_ERROR_ENVIRONMENT: return environment_words();
         default: return piquant_status_string(status);
     }
 }
 
 }  // namespace
+
+std::string text(nb::handle value) {
+    constexpr std::size_t longest = 200;
+    const nb::object described = nb::steal(PyObject_Repr(value.ptr()));
+    const char* utf8 = described.is_valid() ? PyUnicode_AsUTF8(described.ptr()) : nullptr;
+    if (utf8 == nullptr) {  // an integer of more digits than Python prints, say
+        PyErr_Clear();
+        return "a value of type " + std::string(nb::inst_name(value).c_str());
+    }
+    std::string words = utf8;
+    if (words.size() > longest) {
+        std::size_t end = longest;
+        while ((static_cast<unsigned char>(words[end]) & 0xC0) == 0x80) {  // within a character
+            --end;
+        }
+        words = words.substr(0, end) + "...";
+    }
+    return words;
+}
 
 void raise(piquant_status_t status, const Call& call) {
     if (status == PIQUANT_ERROR_MEMORY) {
@@ -108,23 +138,36 @@ std::int64_t code_bits(nb::handle value, const char* argument, int dtype, piquan
     return bits;
 }
 
-std::uint64_t word_bits(nb::handle value, const char* argument) {
+std::uint64_t word_bits(nb::handle value, const char* argument, std::uint64_t lowest, std::uint64_t highest) {
     const nb::object index = nb::steal(PyNumber_Index(value.ptr()));
     const unsigned long long bits = index.is_valid() ? PyLong_AsUnsignedLongLong(index.ptr()) : 0;
-    if (PyErr_Occurred() != nullptr) {
-        PyErr_Clear();
-        const std::string wanted = std::string(argument) + " must be an int in 0..2**64 - 1, got " + text(value);
-        if (!index.is_valid()) {
-            throw nb::type_error(wanted.c_str());
-        }
-        throw nb::value_error(wanted.c_str());
+    if (PyErr_Occurred() == nullptr && bits >= lowest && bits <= highest) {
+        return bits;
     }
-    return bits;
+    PyErr_Clear();
+    const std::string wanted = std::string(argument) + " must be an int in " + std::to_string(lowest) + ".." +
+                               (highest == UINT64_MAX ? "2**64 - 1" : std::to_string(highest)) + ", got " + text(value);
+    if (!index.is_valid()) {
+        throw nb::type_error(wanted.c_str());
+    }
+    throw nb::value_error(wanted.c_str());
+}
+
+bool flag(nb::handle value, const char* argument) {
+    const char* type = Py_TYPE(value.ptr())->tp_name;
+    if (PyBool_Check(value.ptr()) || std::strcmp(type, "numpy.bool") == 0 || std::strcmp(type, "numpy.bool_") == 0) {
+        return PyObject_IsTrue(value.ptr()) == 1;
+    }
+    throw nb::type_error((std::string(argument) + " must be True or False, got " + text(value)).c_str());
 }
 
 double number(nb::handle value, const char* argument) {
     const double x = PyFloat_AsDouble(value.ptr());
     if (x == -1.0 && PyErr_Occurred() != nullptr) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError) != 0) {  // an int beyond all doubles, for the caller to refuse
+            PyErr_Clear();
+            return HUGE_VAL;
+        }
         PyErr_Clear();
         throw nb::type_error((std::string(argument) + " must be a number, got " + text(value)).c_str());
     }

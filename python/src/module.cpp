@@ -1,6 +1,9 @@
 #include "module.hpp"
 
 NB_MODULE(_native, m) {
+    // A daemon thread that is in a call when the interpreter exits keeps its objects; that is no reason for words on
+    // stderr.
+    nb::set_leak_warnings(false);
     m.doc() = "Native part of piquant; use the functions of the package instead.";
     m.def("version", &piquant_version, "Version of the native library.");
     m.def(

@@ -5,6 +5,7 @@
 #include <piquant/quant.h>
 
 #include <cstdint>
+#include <string>
 
 namespace nb = nanobind;
 
@@ -19,7 +20,7 @@ struct Call {
     nb::handle zero_point;
     nb::handle quant_min;
     nb::handle quant_max;
-    std::int64_t num_threads = 0;
+    std::size_t n = 0;
     const char* isa = "";
 };
 
@@ -36,10 +37,16 @@ inline void check(piquant_status_t status, const Call& call) {
 // fit raise `status`, whose words name the allowed range.
 std::int64_t code_bits(nb::handle value, const char* argument, int dtype, piquant_status_t status, const Call& call);
 
-// A Python integer in 0 .. 2^64 - 1.
-std::uint64_t word_bits(nb::handle value, const char* argument);
+// A Python integer in lowest .. highest.
+std::uint64_t word_bits(nb::handle value, const char* argument, std::uint64_t lowest = 0,
+                        std::uint64_t highest = UINT64_MAX);
+
+bool flag(nb::handle value, const char* argument);
 
 double number(nb::handle value, const char* argument);
+
+// repr(value), or the beginning of a long one.
+std::string text(nb::handle value);
 
 void init_context(nb::module_& m);
 void init_buffer(nb::module_& m);

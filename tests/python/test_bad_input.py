@@ -1,0 +1,228 @@
+"""Every argument of every public function, wrong in many ways: which exception, which words, and nothing changed."""
+
+import array
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import piquant
+
+TORCH, NUMPY, BUFFERS = piquant.torch, piquant.numpy, piquant
+
+X = {
+    TORCH: torch.linspace(-1, 1, 8),
+    NUMPY: np.linspace(-1, 1, 8, dtype=np.float32),
+    BUFFERS: array.array("f", [i / 4 - 1 for i in range(8)]),
+}
+Q = {
+    TORCH: torch.arange(8, dtype=torch.uint8),
+    NUMPY: np.arange(8, dtype=np.uint8),
+    BUFFERS: array.array("B", range(8)),
+}
+U8 = {TORCH: torch.uint8, NUMPY: np.uint8, BUFFERS: "uint8"}
+U64 = {TORCH: torch.uint64, NUMPY: np.uint64, BUFFERS: "uint64"}
+F32 = {TORCH: torch.float32, NUMPY: np.float32, BUFFERS: "float32"}
+F64 = {TORCH: torch.float64, NUMPY: np.float64, BUFFERS: "float64"}
+FACES = pytest.mark.parametrize("face", [TORCH, NUMPY, BUFFERS], ids=["torch", "numpy", "buffers"])
+
+
+def fresh_outputs(face):
+    """Outputs of 8 elements with recognizable contents: for codes, for floats."""
+    if face is TORCH:
+        return torch.full((8,), 77, dtype=torch.uint8), torch.full((8,), 77.0)
+    if face is NUMPY:
+        return np.full(8, 77, np.uint8), np.full(8, 77, np.float32)
+    return array.array("B", [77] * 8), array.array("f", [77] * 8)
+
+
+def calls(face):
+    """The four functions with arguments that are right, and the outputs of those that have one."""
+    codes, floats = fresh_outputs(face)
+    both = {"scale": 0.1, "zero_point": 5}
+    yield face.quantize, X[face], both | {"dtype": U8[face], "out": codes}, codes
+    yield face.dequantize, Q[face], both | {"dtype": F32[face], "out": floats}, floats
+    yield face.quantize_dequantize, X[face], both | {"dtype": U8[face], "out": floats}, floats
+    yield face.compute_quant_params, X[face], {"dtype": U8[face]}, None
+
+
+# argument, wrong value, exception, words
+SCALARS = [
+    ("scale", 0.0, ValueError, r"scale must be finite and positive, from 1\.17549435e-38 to .* float32 data, got 0\.0"),
+    ("scale", -1.0, ValueError, "scale must be .* got -1.0"),
+    ("scale", float("nan"), ValueError, "scale must be .* got nan"),
+    ("scale", float("inf"), ValueError, "scale must be .* got inf"),
+    ("scale", 1e-39, ValueError, "scale must be .* got 1e-39"),
+    ("scale", 1e39, ValueError, r"scale must be .* got 1e\+39"),
+    ("scale", "0.1", TypeError, "scale must be a number, got '0.1'"),
+    ("scale", None, TypeError, "scale must be a number, got None"),
+    ("scale", 1j, TypeError, "scale must be a number, got 1j"),
+    ("zero_point", -1, ValueError, r"zero_point must be in 0\.\.255 for uint8, got -1"),
+    ("zero_point", 256, ValueError, r"zero_point must be in 0\.\.255 for uint8, got 256"),
+    ("zero_point", 1 << 64, ValueError, r"zero_point must be in 0\.\.255 for uint8, got 18446744073709551616"),
+    ("zero_point", 5.0, TypeError, "zero_point must be an int, got 5.0"),
+    ("zero_point", "5", TypeError, "zero_point must be an int, got '5'"),
+    ("zero_point", None, TypeError, "zero_point must be an int, got None"),
+    ("round_mode", "up", ValueError, "round_mode must be 'nearest' or 'stochastic', got 'up'"),
+    ("round_mode", [], TypeError, r"round_mode must be 'nearest' or 'stochastic', got \[\]"),
+    ("reduce_op", "mul", ValueError, "reduce_op must be 'set' or 'add', got 'mul'"),
+    ("seed", -1, ValueError, r"seed must be an int in 0\.\.2\*\*64 - 1, got -1"),
+    ("seed", 1 << 64, ValueError, "seed must be .* got 18446744073709551616"),
+    ("seed", 0.5, TypeError, "seed must be .* got 0.5"),
+    ("offset", -1, ValueError, "offset must be .* got -1"),
+    ("offset", None, TypeError, "offset must be .* got None"),
+    ("quant_min", 255, ValueError, "0 <= quant_min < quant_max <= 255 for uint8, got quant_min=255, quant_max=None"),
+    ("quant_min", -1, ValueError, "0 <= quant_min < quant_max <= 255 for uint8, got quant_min=-1"),
+    ("quant_max", 256, ValueError, "0 <= quant_min < quant_max <= 255 for uint8, got quant_min=None, quant_max=256"),
+    ("quant_max", "9", TypeError, "quant_max must be an int, got '9'"),
+    ("ctx", 3, TypeError, "ctx must be a piquant.Context or None, got 3"),
+    ("dtype", None, TypeError, "dtype must be one of .*, got None"),
+    ("dtype", [], TypeError, r"dtype must be one of .*, got \[\]"),
+    ("out", 3, TypeError, "out must .* got int"),
+]
+
+
+@FACES
+@pytest.mark.parametrize(("argument", "value", "exception", "words"), SCALARS, ids=lambda v: str(v)[:20])
+def test_each_argument(face, argument, value, exception, words):
+    tried = 0
+    for function, data, right, out in calls(face):
+        if argument not in right and (argument in ("scale", "zero_point", "out") or not accepts(function, argument)):
+            continue
+        before = bytes(memoryview(out.numpy() if face is TORCH else out).cast("B")) if out is not None else b""
+        with pytest.raises(exception) as caught:
+            function(data, **(right | {argument: value}))
+        assert re.search(words, str(caught.value)), str(caught.value)
+        if out is not None:
+            assert bytes(memoryview(out.numpy() if face is TORCH else out).cast("B")) == before
+        tried += 1
+    assert tried > 0
+
+
+def accepts(function, argument):
+    return argument in function.__kwdefaults__ or argument in function.__code__.co_varnames
+
+
+@FACES
+def test_wrong_element_types(face):
+    for function, _, right, _ in calls(face):
+        dequantizes = function is face.dequantize
+        wrong = X[face] if dequantizes else Q[face]
+        with pytest.raises(TypeError, match=r"(x|q) must|the dtype of (x|q) must"):
+            function(wrong, **right)
+        for junk in (None, 3, [1.0], "text"):
+            with pytest.raises(TypeError, match=r"must .* got"):
+                function(junk, **right)
+        with pytest.raises((TypeError, ValueError), match="dtype must be one of"):
+            function(Q[face] if dequantizes else X[face], **(right | {"dtype": U8[face] if dequantizes else F32[face]}))
+
+
+@FACES
+def test_limits_of_wide_types(face):
+    right = {"scale": 1.0, "dtype": U64[face]}
+    assert face.quantize(X[face], zero_point=(1 << 64) - 1, **right) is not None
+    for zero_point in (-1, 1 << 64):
+        with pytest.raises(ValueError, match=r"zero_point must be in 0\.\.18446744073709551615 for uint64, got"):
+            face.quantize(X[face], zero_point=zero_point, **right)
+
+
+@FACES
+def test_add_needs_out(face):
+    for function, data, dtype in ((face.dequantize, Q[face], F32), (face.quantize_dequantize, X[face], U8)):
+        with pytest.raises(ValueError, match="reduce_op='add' needs out"):
+            function(data, scale=1.0, zero_point=0, dtype=dtype[face], reduce_op="add")
+
+
+@FACES
+def test_parameters_of_impossible_data(face):
+    make = {
+        TORCH: lambda v: torch.tensor(v, dtype=torch.float64),
+        NUMPY: lambda v: np.array(v, np.float64),
+        BUFFERS: lambda v: array.array("d", v),
+    }[face]
+    for bad in (float("nan"), float("inf"), float("-inf")):
+        with pytest.raises(ValueError, match=r"x must be finite .* holds NaN or infinity"):
+            face.compute_quant_params(make([1.0] * 500 + [bad] + [2.0] * 70), dtype=U8[face])
+    with pytest.raises(ValueError, match="x must have at least one element"):
+        face.compute_quant_params(make([]), dtype=U8[face])
+    with pytest.raises(ValueError, match="x spans more than"):
+        face.compute_quant_params(make([-1.7e308, 1.7e308]), dtype=U8[face], quant_min=0, quant_max=1)
+    with pytest.raises(ValueError, match="symmetric codes of uint8"):
+        face.compute_quant_params(make([1.0]), dtype=U8[face], symmetric=True, quant_max=100)
+
+
+def test_outputs_torch():
+    x = torch.ones(4, 6)
+    right = {"scale": 1.0, "zero_point": 0, "dtype": torch.uint8}
+    for out, exception, words in [
+        (torch.zeros(4, 6), TypeError, "out must be of torch.uint8, got torch.float32"),
+        (torch.zeros(6, 4, dtype=torch.uint8), ValueError, r"out must have shape \(4, 6\), got \(6, 4\)"),
+        (
+            torch.zeros(6, 4, dtype=torch.uint8).t(),
+            ValueError,
+            r"out must be whole and contiguous, got strides \(1, 4\)",
+        ),
+        (
+            torch.zeros(4, 6, dtype=torch.uint8, device="meta"),
+            TypeError,
+            "out must be strided and on the CPU, got device meta",
+        ),
+        (x.view(torch.uint8).flatten()[:24].view(4, 6), ValueError, "out must not overlap"),
+    ]:
+        with pytest.raises(exception, match=words):
+            piquant.torch.quantize(x, out=out, **right)
+    assert x.eq(1).all()
+    for bad, words in [(x.to("meta"), "on the CPU, got device meta"), (x.to_sparse(), "layout torch.sparse_coo")]:
+        with pytest.raises(TypeError, match=words):
+            piquant.torch.quantize(bad, **right)
+    with pytest.raises(ValueError, match="out must not require a gradient"):
+        piquant.torch.quantize_dequantize(x, out=torch.zeros(4, 6, requires_grad=True), **right)
+
+
+def test_outputs_numpy():
+    x = np.ones((4, 6), np.float32)
+    right = {"scale": 1.0, "zero_point": 0, "dtype": np.uint8}
+    read_only = np.zeros((4, 6), np.uint8)
+    read_only.flags.writeable = False
+    for out, exception, words in [
+        (np.zeros((4, 6), np.int8), TypeError, "out must be of uint8"),
+        (np.zeros((6, 4), np.uint8), ValueError, r"out must have shape \(4, 6\), got \(6, 4\)"),
+        (np.zeros((6, 4), np.uint8).T, ValueError, "out must be C-contiguous"),
+        (read_only, ValueError, "out must be writeable"),
+        (x.view(np.uint8).reshape(-1)[3:27].reshape(4, 6), ValueError, "out must not overlap"),
+    ]:
+        with pytest.raises(exception, match=words):
+            piquant.numpy.quantize(x, out=out, **right)
+    assert (x == 1).all()
+
+
+def test_outputs_buffers():
+    right = {"scale": 1.0, "zero_point": 0, "dtype": "uint8"}
+    for out, exception, words in [
+        (bytes(8), BufferError, "out must be writable, got a read-only bytes"),
+        (bytearray(7), ValueError, r"out must have 8 bytes for uint8 of shape \(8,\), got 7"),
+        (memoryview(bytearray(16))[::2], BufferError, "out must be C-contiguous"),
+        (memoryview(X[BUFFERS]).cast("B")[4:12], ValueError, "out must not overlap"),
+    ]:
+        with pytest.raises(exception, match=words):
+            piquant.quantize(X[BUFFERS], out=out, **right)
+    with pytest.raises(ValueError, match="must be a multiple of 4 bytes, the size of float32"):
+        piquant.quantize(bytes(7), source_dtype="float32", **right)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1025, 1 << 70])
+def test_thread_counts(value):
+    for act in (piquant.Context, piquant.set_num_threads):
+        with pytest.raises(ValueError, match=rf"num_threads must be an int in 1\.\.1024, got {value}"):
+            act(value)
+
+
+def test_settings():
+    context = piquant.Context(1)
+    for name, value, exception in [
+        ("num_threads", "2", TypeError), ("isa", "mmx", ValueError), ("isa", 3, TypeError),
+        ("serial_cutoff", -1, ValueError), ("stream_threshold", 0.5, TypeError),
+    ]:  # fmt: skip
+        with pytest.raises(exception, match=f"{name} must be .* got"):
+            setattr(context, name, value)
