@@ -222,17 +222,17 @@ def quant_params(
     t = compute_type(name_of(x.dtype))
     data = x.astype(np.float64)
     lo, hi = min(0.0, float(data.min())), max(0.0, float(data.max()))
+    zero_point = None
     if symmetric:
         scale = max(-lo, hi) / float(2 ** (target.bits - 1) - 1)
         zero_point = 0 if target.signed else 2 ** (target.bits - 1)
     elif math.isinf(hi - lo):
         # As if the exponent of a double had no end.
         scale = (hi / 2 - lo / 2) / float(high - low) * 2
-        zero_point = None
     else:
         scale = (hi - lo) / float(high - low)
-        zero_point = None
-    scale = 1.0 if lo == hi == 0 else max(float(t(scale)), float(np.finfo(t).smallest_normal))
+    with np.errstate(over="ignore"):
+        scale = 1.0 if lo == hi == 0 else max(float(t(scale)), float(np.finfo(t).smallest_normal))
     if zero_point is None:
         zero_point = min(max(round_half_even_sum(low, -lo / scale), low), high)
     return scale, zero_point
