@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import piquant
 from piquant import _demo, _native
+from piquant._bench import command as _bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,10 @@ class _Command(NamedTuple):
     run: Callable[[argparse.Namespace], int]  # returns the exit code
 
 
-_COMMANDS: Final = (_Command("demo", _demo.SUMMARY, _demo.add_arguments, _demo.run),)
+_COMMANDS: Final = (
+    _Command("demo", _demo.SUMMARY, _demo.add_arguments, _demo.run),
+    _Command("bench", _bench.SUMMARY, _bench.add_arguments, _bench.run),
+)
 
 
 def _home() -> Path:

@@ -1,0 +1,1 @@
+"""Benchmarks: every kernel against the speed of memory, and against other libraries."""

@@ -36,6 +36,23 @@ class Cell:
         real, code = BITS[CODES[self.real]] / 8, BITS[CODES[self.code]] / 8
         return {"params": real, "add": 2 * real + code}.get(self.operation, real + code)
 
+    @property
+    def reads_real(self) -> bool:
+        """Whether the input is floats; else it is codes."""
+        return self.operation in ("quantize", "stochastic", "params")
+
+    @property
+    def source(self) -> str:
+        """The dtype of the input."""
+        return self.real if self.reads_real else self.code
+
+    def __str__(self) -> str:
+        if self.operation == "params":
+            return f"{self.real} parameters"
+        arrow = f"{self.real} -> {self.code}" if self.reads_real else f"{self.code} -> {self.real}"
+        suffix = {"stochastic": " stochastic", "add": " add"}.get(self.operation, "")
+        return arrow + suffix
+
 
 def matrix(operations: tuple[str, ...]) -> Iterator[Cell]:
     """Every cell of these operations; parameters do not depend on the quantized type."""
@@ -96,8 +113,7 @@ class Timing:
 
 def time_cell(context: Context, cell: Cell, arena: Arena, rounds: int, repeats: int) -> Timing:
     """Alternates ``rounds`` times between ``repeats`` calls of the kernel and of its twin; the first round warms up."""
-    reads_real = cell.operation in ("quantize", "stochastic", "params")
-    source, target = (cell.real, cell.code) if reads_real else (cell.code, cell.real)
+    source, target = (cell.real, cell.code) if cell.reads_real else (cell.code, cell.real)
     arena.fill(source)
     call = {"quantize": QUANTIZE, "stochastic": QUANTIZE, "params": PARAMS}.get(cell.operation, DEQUANTIZE)
     into = 0 if cell.operation == "params" else arena.address(1)

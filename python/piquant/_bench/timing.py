@@ -1,0 +1,90 @@
+"""How much to measure, and how calls are timed against each other."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Sizes and repetitions of a run."""
+
+    large: int = 27_264_000
+    medium: int = 65_536
+    small: int = 1_024
+    rounds: int = 9
+    idle_rounds: int = 25
+    curve_top: int = 28  # the largest size is 2 to this power
+    curve_rounds: int = 7
+    compilers: bool = True  # whether to include peers that compile for tens of seconds
+    pause: float = 0.01
+
+
+QUICK = Effort(rounds=3, idle_rounds=9, curve_top=22, curve_rounds=3, compilers=False)
+
+
+def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, pause: float) -> dict[str, float]:
+    """Median seconds of each call, taking turns.
+
+    Thread pools of some libraries keep spinning after a call: the pause lets them go to rest before the next one's
+    turn, whose own threads a call outside the measurement wakes.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        repeats = {name: _repeats(call) for name, call in calls.items()}
+        samples: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(rounds):
+            for name, call in calls.items():
+                time.sleep(pause)
+                call()
+                samples[name].append(_seconds(call, repeats[name]))
+    finally:
+        if collecting:
+            gc.enable()
+    return {name: statistics.median(s) for name, s in samples.items()}
+
+
+def _repeats(call: Callable[[], object]) -> int:
+    """Enough for 2 ms, which the clock resolves well."""
+    call()
+    return max(1, min(1000, int(2e-3 / max(_seconds(call, 1), 1e-9))))
+
+
+def _seconds(call: Callable[[], object], repeats: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - begin) / repeats
+
+
+def after_idleness(
+    calls: Mapping[str, Callable[[], object]], rounds: int, idle_seconds: float = 0.05
+) -> dict[str, float]:
+    """Median seconds of a single call that follows a time without any."""
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            time.sleep(idle_seconds)
+            samples[name].append(_seconds(call, 1))
+    return {name: statistics.median(s) for name, s in samples.items()}
+
+
+def progress(items: Sequence[T], label: str) -> Iterable[T]:
+    """The items, with a bar on a terminal."""
+    from tqdm import tqdm  # noqa: PLC0415  --check goes without
+
+    bar: Iterable[T] = tqdm(items, desc=f"{label:<12}", file=sys.stderr, disable=None, leave=False)
+    return bar
