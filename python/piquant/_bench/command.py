@@ -71,6 +71,8 @@ def measure(effort: Effort, isas: list[str], pypiquant: str | None) -> dict[str,
     """All sections, one after the other, as they go into the JSON file."""
     from piquant._bench import curve, efficiency, machine, peers, small_calls  # noqa: PLC0415
 
+    # Before the measurements, which are a load of their own.
+    description = machine.describe()
     cells = efficiency.measure(effort, isas)
     peer_times, absent = peers.measure(effort, pypiquant)
     sections: dict[str, Sequence[Any]] = {
@@ -81,7 +83,7 @@ def measure(effort: Effort, isas: list[str], pypiquant: str | None) -> dict[str,
         "curve": curve.measure(effort),
     }
     rows = {name: [asdict(row) for row in section] for name, section in sections.items()}
-    return machine.describe() | {"effort": asdict(effort), "absent_peers": absent} | rows
+    return description | {"effort": asdict(effort), "absent_peers": absent} | rows
 
 
 def _check() -> int:

@@ -1,5 +1,6 @@
 """The libraries that are compared. Each is opened once, and then gives, for some data, the tasks that it can do.
 
+The calls hold addresses: the data must outlive them.
 Opening raises an exception whose text tells why the library is absent.
 """
 

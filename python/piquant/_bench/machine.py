@@ -31,6 +31,7 @@ def machine() -> dict[str, Any]:
         "isa": piquant.isa(),
         "available_isas": piquant.available_isas(),
         "kernel": f"{platform.system()} {platform.release()}",
+        "load_average": os.getloadavg()[0],  # of the last minute: what else was running
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     }
 

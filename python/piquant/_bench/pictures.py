@@ -68,11 +68,8 @@ def _bars(results: dict[str, Any], task: str) -> Figure:
         height=0.68,
     )
     for y, r in enumerate(bars):
-        label = (
-            f" {duration(r['seconds'])}  ({r['ratio']:.2f}x our time)"
-            if r["library"] != OURS
-            else (f" {duration(r['seconds'])}")
-        )
+        comparison = "" if r["library"] == OURS else f"  ({r['ratio']:.2f} times ours)"
+        label = f" {duration(r['seconds'])}{comparison}"
         axes.text(r["gb_per_second"], y, label, va="center", fontsize=9, bbox=_OVER_LINES)
     for tick, r in zip(axes.get_yticklabels(), bars, strict=True):
         tick.set_fontweight("bold" if r["library"] == OURS else "normal")

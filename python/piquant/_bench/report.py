@@ -59,7 +59,7 @@ def _machine(results: dict[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items() if version)
     return [
         f"{m['cpu']}, {m['usable_cores']} of {m['cores']} cores, {threads_of(m['threads'])}, {m['isa']}\n"
-        f"caches {caches}; memory {m['memory_bytes'] / 2**30:.0f} GiB; {m['kernel']}\n"
+        f"caches {caches}; memory {m['memory_bytes'] / 2**30:.0f} GiB; {m['kernel']}; load {m['load_average']:.2f}\n"
         f"{versions}; commit {results['commit'] or 'unknown'}"
     ]
 

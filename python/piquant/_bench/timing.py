@@ -27,7 +27,7 @@ class Effort:
     curve_top: int = 28  # the largest size is 2 to this power
     curve_rounds: int = 7
     compilers: bool = True  # whether to include peers that compile for tens of seconds
-    pause: float = 0.01
+    pause: float = 0.01  # seconds without work that tell that threads are at rest
 
 
 QUICK = Effort(rounds=3, idle_rounds=9, curve_top=22, curve_rounds=3, compilers=False)
@@ -36,8 +36,8 @@ QUICK = Effort(rounds=3, idle_rounds=9, curve_top=22, curve_rounds=3, compilers=
 def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, pause: float) -> dict[str, float]:
     """Median seconds of each call, taking turns.
 
-    Thread pools of some libraries keep spinning after a call: the pause lets them go to rest before the next one's
-    turn, whose own threads a call outside the measurement wakes.
+    Each turn begins when the threads of the one before are at rest, with a call outside the measurement that wakes its
+    own.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -46,13 +46,23 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, pause: f
         samples: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(rounds):
             for name, call in calls.items():
-                time.sleep(pause)
+                _wait_for_rest(pause)
                 call()
                 samples[name].append(_seconds(call, repeats[name]))
     finally:
         if collecting:
             gc.enable()
     return {name: statistics.median(s) for name, s in samples.items()}
+
+
+def _wait_for_rest(pause: float) -> None:
+    """Sleeps until no thread of this process runs: some libraries spin for 50 ms after a call, on everybody's cores."""
+    deadline = time.perf_counter() + 1
+    resting = False
+    while not resting and time.perf_counter() < deadline:
+        before = time.process_time()
+        time.sleep(pause)
+        resting = time.process_time() - before < 1e-3
 
 
 def _repeats(call: Callable[[], object]) -> int:
