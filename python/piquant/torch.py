@@ -64,6 +64,12 @@ _TARGETS.update(
 _STRIDED: Final = torch.strided
 _BIT_PACKED: Final = frozenset((torch.quint4x2, torch.quint2x4))
 
+# Called as functions, because torch.compile loses the self of a native bound method.
+_compute_quant_params: Final = _native.Context._compute_quant_params
+_quantize: Final = _native.Context._quantize
+_dequantize: Final = _native.Context._dequantize
+_quantize_dequantize: Final = _native.Context._quantize_dequantize
+
 _FLOAT_NAMES: Final = ", ".join(str(d) for d in _FLOATS)
 _TARGET_NAMES: Final = ", ".join(str(d) for d in _TARGETS)
 
@@ -112,7 +118,7 @@ def compute_quant_params(
         x = _plain(x, "x")
     context = context_or_default(ctx)
     address = _address(x, "x")
-    return context._compute_quant_params(address, source, target.code, x.numel(), symmetric, quant_min, quant_max)
+    return _compute_quant_params(context, address, source, target.code, x.numel(), symmetric, quant_min, quant_max)
 
 
 def quantize(
@@ -180,7 +186,9 @@ def quantize(
     fresh = out is None
     if target.carries_params:
         # Checks the arguments, in our words, before torch builds them into a tensor or they are compared with its own.
-        context._quantize(0, source, 0, target.code, 1, 0, scale, zero_point, False, seed, offset, quant_min, quant_max)
+        _quantize(
+            context, 0, source, 0, target.code, 1, 0, scale, zero_point, False, seed, offset, quant_min, quant_max
+        )
     if out is None:
         out = _empty(shape, target, scale, zero_point)
     else:
@@ -190,7 +198,8 @@ def quantize(
     in_address, address = _address(x, "x"), _address(out, "out")
     if fresh and n >= _LARGE:
         _native.prepare_output(address, out.untyped_storage().nbytes())
-    context._quantize(
+    _quantize(
+        context,
         in_address,
         source,
         address,
@@ -278,7 +287,7 @@ def dequantize(
     in_address, address = _address(q, "q"), _address(out, "out")
     if fresh and n >= _LARGE:
         _native.prepare_output(address, out.untyped_storage().nbytes())
-    context._dequantize(in_address, source.code, address, result_code, rows, n, scale, zero_point, add)
+    _dequantize(context, in_address, source.code, address, result_code, rows, n, scale, zero_point, add)
     if not fresh:
         increment_version(out)
     return out
@@ -338,7 +347,8 @@ def quantize_dequantize(
     in_address, address = _address(x, "x"), _address(out, "out")
     if fresh and n >= _LARGE:
         _native.prepare_output(address, out.untyped_storage().nbytes())
-    context._quantize_dequantize(
+    _quantize_dequantize(
+        context,
         in_address,
         address,
         source,
