@@ -10,10 +10,6 @@ import pytest
 
 import piquant
 from piquant import _bench
-
-pytest.importorskip("matplotlib")
-pytest.importorskip("tqdm")
-
 from piquant._bench import check, command, curve, efficiency, libraries, pictures, report, timing
 from piquant._bench.cells import FLOATS, TARGETS
 
@@ -24,8 +20,6 @@ TINY = timing.Effort(
     large=4096, medium=1024, small=64, rounds=1, idle_rounds=1, curve_top=4, curve_rounds=1, compilers=False, pause=0
 )
 VECTORS = [isa for isa in piquant.available_isas() if isa != "scalar"]
-
-pytestmark = pytest.mark.skipif(not VECTORS, reason="no instruction set with traffic twins")
 
 
 @pytest.fixture(scope="module")
@@ -180,5 +174,4 @@ def test_check_covers_kernels_stochastic_rounding_and_torch() -> None:
     names = [one.name for one in check.checks()]
     assert len([name for name in names if name.startswith("efficiency: ")]) >= 24
     assert any(name.startswith("stochastic / nearest") for name in names)
-    pytest.importorskip("torch")
     assert any(name.startswith("piquant / torch") for name in names)

@@ -191,3 +191,13 @@ def test_seeds():
     assert not torch.equal(piquant.torch.quantize(x, **right, seed=2), whole)
     fresh = [piquant.numpy.quantize(x.numpy(), **(right | {"dtype": np.uint8})) for _ in range(2)]
     assert not np.array_equal(*fresh)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int4], ids=str)
+def test_calls_work_within_torch_compile(dtype):
+    def both(x):
+        q = piquant.torch.quantize(x * 2, **RIGHT, dtype=dtype)
+        return piquant.torch.dequantize(q, **RIGHT, dtype=torch.float32, source_dtype=dtype) + 1
+
+    x = torch.randn(4, 16)
+    assert torch.equal(torch.compile(both, backend="eager")(x), both(x))
