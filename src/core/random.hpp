@@ -4,12 +4,14 @@
 //                       j = index & 0xffff       the element within the block
 //   keys of a block     (k0, k1, -, -) = Philox4x32-10(counter = (b & 0xffffffff, b >> 32, 0, 0),
 //                                                      key     = (seed & 0xffffffff, seed >> 32))
-//   word of a pair      w = mix(j >> 1)          32 bits, for elements j and j ^ 1
+//   word of a pair      w = mix(k0 + (j >> 1) * 0x9e3779b9)     32 bits, for elements j and j ^ 1
 //   u(seed, index)      = j even ? w & 0xffff : w >> 16
 //
 // so the words of a block, laid out little-endian, are the u of its elements in order. Philox (Salmon et al., "Parallel
 // random numbers: as easy as 1, 2, 3", SC11) decorrelates seeds and blocks and is amortized over 65,536 elements; mix,
-// a two-multiply hash, costs 9 vector instructions per vector of words. The key in its middle keeps two blocks whose
+// a two-multiply hash, costs 9 vector instructions per vector of words. Counters advance by 2^32 divided by the golden
+// ratio: by one instead, their upper halves would stay the same for a whole block, the first step of mix would do
+// nothing, and words 6 elements apart would be visibly related. The key in the middle of mix keeps two blocks whose
 // counters overlap from replaying each other.
 #pragma once
 
@@ -19,6 +21,7 @@ namespace piquant {
 namespace {
 
 constexpr int random_block_bits = 16;
+constexpr uint32_t counter_step = 0x9e3779b9;
 constexpr uint32_t mix_multiplier1 = 0x7feb352d;
 constexpr uint32_t mix_multiplier2 = 0x846ca68b;
 
@@ -47,8 +50,8 @@ inline BlockKeys block_keys(uint64_t seed, uint64_t block) {
     return {c0, c1};
 }
 
-inline uint32_t mix(uint32_t counter, BlockKeys keys) {
-    uint32_t x = counter + keys.k0;
+inline uint32_t mix(uint32_t pair, BlockKeys keys) {
+    uint32_t x = keys.k0 + pair * counter_step;
     x ^= x >> 16;
     x *= mix_multiplier1;
     x ^= (x >> 15) ^ keys.k1;

@@ -9,16 +9,23 @@ namespace piquant {
 namespace {
 namespace vectorized {
 
-// Two vectors of results into the output, by the reduce operator.
-template <class F, Reduce O, simd::Store S>
+// A pair of vectors of results into the output, by the reduce operator. Interleaved: as load_pair deals F out, not in
+// element order.
+template <class F, Reduce O, simd::Store S, bool Interleaved = false>
 PIQUANT_INLINE void reduce2(unsigned char* out, simd::vec<F> a, simd::vec<F> b) {
-    if constexpr (O == Reduce::set) {
-        simd::store2<S>(F{}, out, a, b);
-    } else {
-        const simd::vec<F> sum_a = simd::accumulate(simd::load(F{}, out), a);
-        const simd::vec<F> sum_b = simd::accumulate(simd::load(F{}, out + bytes_for(simd::lanes, F::bits)), b);
-        simd::store2<S>(F{}, out, sum_a, sum_b);
+    if constexpr (O == Reduce::add) {
+        simd::vec<F> before_a;
+        simd::vec<F> before_b;
+        if constexpr (Interleaved) {
+            simd::load_pair(F{}, out, before_a, before_b);
+        } else {
+            before_a = simd::load(F{}, out);
+            before_b = simd::load(F{}, out + bytes_for(simd::lanes, F::bits));
+        }
+        a = simd::accumulate(before_a, a);
+        b = simd::accumulate(before_b, b);
     }
+    simd::store2<S, Interleaved>(F{}, out, a, b);
 }
 
 template <class Q, class F, Reduce O>
@@ -30,15 +37,15 @@ public:
     static constexpr int in_bits = Q::bits;
     static constexpr int out_bits = F::bits;
     static constexpr size_t block = 4 * simd::lanes;
-    static constexpr bool stochastic = false;
     static constexpr bool reads_output = O == Reduce::add;
+    using Words = NoWords;
 
     explicit DequantizeOp(const KernelArgs& a)
         : scale_(simd::splat(static_cast<T>(a.scale))),
           zero_(simd::splat_i32(static_cast<int32_t>(static_cast<uint32_t>(a.zero_point)))) {}
 
     template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
         simd::i32 codes[4];
         simd::load_codes4(Q{}, in, codes);
         reduce2<F, O, S>(out, value(codes[0]), value(codes[1]));
@@ -78,14 +85,14 @@ public:
     static constexpr int in_bits = Q::bits;
     static constexpr int out_bits = F::bits;
     static constexpr size_t block = 4 * simd::lanes;
-    static constexpr bool stochastic = false;
     static constexpr bool reads_output = O == Reduce::add;
+    using Words = NoWords;
 
     explicit DequantizeFields(const KernelArgs& a)
         : table_(simd::make_table(DequantizeTable<Q, float32>(a).entries())) {}
 
     template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
         simd::f32 v[4];
         simd::lookup(Q{}, in, table_, v);
         reduce2<F, O, S>(out, v[0], v[1]);
@@ -103,13 +110,13 @@ public:
     static constexpr int in_bits = Q::bits;
     static constexpr int out_bits = 16;
     static constexpr size_t block = 4 * simd::lanes;
-    static constexpr bool stochastic = false;
     static constexpr bool reads_output = false;
+    using Words = NoWords;
 
     explicit DequantizeFields16(const KernelArgs& a) : table_(simd::make_table(DequantizeTable<Q, F>(a).entries())) {}
 
     template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
         simd::bytes v[2];
         simd::lookup(Q{}, in, table_, v);
         simd::put<S>(out, v[0]);
@@ -130,8 +137,8 @@ public:
     static constexpr int in_bits = 32;
     static constexpr int out_bits = F::bits;
     static constexpr size_t block = 2 * simd::lanes;
-    static constexpr bool stochastic = false;
     static constexpr bool reads_output = O == Reduce::add;
+    using Words = NoWords;
 
     explicit DequantizeOp32(const KernelArgs& a)
         : scale_(simd::splat(static_cast<T>(a.scale))),
@@ -140,7 +147,7 @@ public:
                             (Q::is_signed ? 0.0 : 2147483648.0))) {}
 
     template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
         const V a = value(in);
         const V b = value(in + bytes_for(simd::lanes, 32));
         reduce2<F, O, S>(out, a, b);

@@ -3,8 +3,10 @@
 // An operation handles a *block*, the elements that fill whole registers, and says so in
 //
 //   in_bits, out_bits, block      per element, and elements per block
-//   stochastic, reads_output      needs random words; adds to what is there
-//   template <Store S> void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const
+//   reads_output                  adds to what is there
+//   Words                         where it gets random words from; NoWords if it needs none
+//   template <Store S> void block_at(const unsigned char* in, unsigned char* out, Words& words) const
+//   model                         the element loop of the same operation, if it needs random words
 //
 // A partial block goes through the same code on zero-padded copies on the stack, so no access leaves the declared
 // bytes and no second version of the arithmetic exists. Elements before the first 64-byte line of the output are
@@ -20,10 +22,6 @@ namespace piquant {
 namespace {
 
 constexpr size_t line_bytes = 64;
-
-struct NoWords {
-    explicit NoWords(uint64_t) {}
-};
 
 template <class Op>
 class Drive {
@@ -53,10 +51,11 @@ public:
     }
 
 private:
+    static constexpr bool stochastic = !std::is_same_v<typename Op::Words, NoWords>;
     static constexpr size_t in_per_byte = Op::in_bits < 8 ? 8 / Op::in_bits : 1;
     static constexpr size_t out_per_byte = Op::out_bits < 8 ? 8 / Op::out_bits : 1;
 
-    explicit Drive(const KernelArgs& a) : op_(a), words_(a.seed) {}
+    explicit Drive(const KernelArgs& a) : op_(a), args_(a) {}
 
     // Elements that lie before the first 64-byte line of the output; 0 where no element boundary meets a line.
     static size_t elements_before_line(const unsigned char* out) {
@@ -73,51 +72,66 @@ private:
     template <simd::Store S>
     void span(const unsigned char* in, unsigned char* out, uint64_t index, size_t n) {
         const size_t whole = n / Op::block * Op::block;
-        if constexpr (Op::stochastic) {
-            static_assert(WordTile::capacity % Op::block == 0);
-            for (size_t i = 0; i < whole;) {
-                const size_t left = whole - i;
-                const size_t tile = left < WordTile::capacity ? left : WordTile::capacity;
-                blocks<S>(in + bytes_for(i, Op::in_bits), out + bytes_for(i, Op::out_bits),
-                          words_.fill(index + i, tile, in + bytes_for(i, Op::in_bits), bytes_for(tile, Op::in_bits)),
-                          tile);
-                i += tile;
+        for (size_t i = 0; i < whole;) {
+            const size_t run = within_keys(index + i, whole - i);
+            if (run != 0) {
+                blocks<S>(in + bytes_for(i, Op::in_bits), out + bytes_for(i, Op::out_bits), index + i, run);
+            } else {
+                across_keys(in + bytes_for(i, Op::in_bits), out + bytes_for(i, Op::out_bits), index + i, Op::block);
             }
-        } else {
-            blocks<S>(in, out, nullptr, whole);
+            i += run != 0 ? run : Op::block;
         }
         if (n != whole) {
             partial(in + bytes_for(whole, Op::in_bits), out + bytes_for(whole, Op::out_bits), index + whole, n - whole);
         }
     }
 
+    // How many of n elements, in whole blocks, take their random words by the keys of element `index`.
+    static size_t within_keys(uint64_t index, size_t n) {
+        if constexpr (stochastic) {
+            const size_t left = random_block - static_cast<size_t>(index % random_block);
+            return n <= left ? n : left / Op::block * Op::block;
+        } else {
+            return n;
+        }
+    }
+
+    // Elements on both sides of a change of keys, which offsets that are no multiple of the block lead to, once in 65,536.
+    void across_keys(const unsigned char* in, unsigned char* out, uint64_t index, size_t n) const {
+        if constexpr (stochastic) {
+            KernelArgs a = args_;
+            a.in = in;
+            a.out = out;
+            a.offset = index;
+            a.n = n;
+            Op::model(a);
+        }
+    }
+
     // Out of line: three callers share it, and register allocation starts afresh.
     template <simd::Store S>
-    __attribute__((noinline)) void blocks(const unsigned char* in, unsigned char* out, const uint16_t* words,
-                                          size_t n) const {
+    __attribute__((noinline)) void blocks(const unsigned char* in, unsigned char* out, uint64_t index, size_t n) const {
         const Op op = op_;  // a local whose address no store can reach: its constants stay in registers
+        typename Op::Words words(args_.seed, index);
         for (size_t i = 0; i < n; i += Op::block) {
             op.template block_at<S>(in, out, words);
             in += bytes_for(Op::block, Op::in_bits);
             out += bytes_for(Op::block, Op::out_bits);
-            if constexpr (Op::stochastic) {
-                words += Op::block;
-            }
         }
     }
 
     void partial(const unsigned char* in, unsigned char* out, uint64_t index, size_t n) {
+        if (stochastic && index % random_block + n > random_block) {
+            across_keys(in, out, index, n);
+            return;
+        }
         alignas(line_bytes) unsigned char from[bytes_for(Op::block, Op::in_bits)] = {};
         alignas(line_bytes) unsigned char to[bytes_for(Op::block, Op::out_bits)] = {};
         __builtin_memcpy(from, in, bytes_for(n, Op::in_bits));
         if constexpr (Op::reads_output) {
             __builtin_memcpy(to, out, bytes_for(n, Op::out_bits));
         }
-        const uint16_t* words = nullptr;
-        if constexpr (Op::stochastic) {
-            words = words_.fill(index, Op::block, in, 0);
-        }
-        blocks<simd::Store::cached>(from, to, words, Op::block);
+        blocks<simd::Store::cached>(from, to, index, Op::block);
         if (const size_t fields = n % out_per_byte; fields != 0) {
             to[n / out_per_byte] &= static_cast<unsigned char>((1u << (fields * Op::out_bits)) - 1);
         }
@@ -125,7 +139,7 @@ private:
     }
 
     Op op_;
-    std::conditional_t<Op::stochastic, WordTile, NoWords> words_;
+    const KernelArgs& args_;
 };
 
 }  // namespace

@@ -36,8 +36,9 @@ public:
     static constexpr int in_bits = F::bits;
     static constexpr int out_bits = Q::bits;
     static constexpr size_t block = simd::width * 8 / Q::bits;
-    static constexpr bool stochastic = R == Round::stochastic;
     static constexpr bool reads_output = false;
+    static constexpr Kernel model = elementwise::quantize<F, Q, R>;
+    using Words = simd::WordsOf<F, reach_of(Q::bits), R>;
 
     explicit QuantizeOp(const KernelArgs& a)
         : round_(a),
@@ -47,13 +48,14 @@ public:
           min_(Q::bits == 16 ? simd::splat_u16(raised<Q>(a.quant_min)) : simd::splat_u8(raised<Q>(a.quant_min))) {}
 
     template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const {
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, Words& words) const {
         // Names, not nested calls: compilers evaluate arguments in any order, and memory is read in the order of evaluation.
         simd::bytes codes;
         if constexpr (Q::bits == 16) {
-            const simd::i32 a = integers(in, words, 0);
-            const simd::i32 b = integers(in, words, 1);
-            codes = simd::narrow2(a + zero16_, b + zero16_);
+            simd::i32 a;
+            simd::i32 b;
+            round_(in, words, a, b);
+            codes = simd::narrow2<interleaved>(a + zero16_, b + zero16_);
             if constexpr (Floor) {
                 codes = simd::max_u16(codes, min_);
             }
@@ -77,22 +79,24 @@ public:
     }
 
 private:
-    // Vector k of the block.
-    PIQUANT_INLINE simd::i32 integers(const unsigned char* in, const uint16_t* words, size_t k) const {
-        return round_(in + k * bytes_for(simd::lanes, F::bits), stochastic ? words + k * simd::lanes : nullptr);
-    }
-    PIQUANT_INLINE simd::i32 fixed_point(const unsigned char* in, const uint16_t* words, size_t k) const {
-        return round_.fixed_point(in + k * bytes_for(simd::lanes, F::bits),
-                                  stochastic ? words + k * simd::lanes : nullptr);
-    }
+    static constexpr bool interleaved = simd::interleaved<F>;
+
     // Four vectors of the block as one register of bytes.
-    PIQUANT_INLINE simd::bytes codes8(const unsigned char* in, const uint16_t* words, size_t k) const {
-        const simd::i32 a = fixed_point(in, words, 4 * k);
-        const simd::i32 b = fixed_point(in, words, 4 * k + 1);
-        const simd::i32 c = fixed_point(in, words, 4 * k + 2);
-        const simd::i32 d = fixed_point(in, words, 4 * k + 3);
-        const simd::bytes codes =
-            stochastic ? simd::narrow4_upper(a, b, c, d, zero8_) : simd::narrow4(a, b, c, d, zero8_);
+    PIQUANT_INLINE simd::bytes codes8(const unsigned char* in, [[maybe_unused]] Words& words, size_t k) const {
+        simd::i32 a;
+        simd::i32 b;
+        simd::i32 c;
+        simd::i32 d;
+        round_.fixed_point(in + 4 * k * bytes_for(simd::lanes, F::bits), a, b);
+        round_.fixed_point(in + (4 * k + 2) * bytes_for(simd::lanes, F::bits), c, d);
+        simd::bytes codes;
+        if constexpr (R == Round::stochastic) {
+            const simd::words ab = words.next();
+            const simd::words cd = words.next();
+            codes = simd::narrow4_upper<interleaved>(a, b, c, d, ab, cd, zero8_);
+        } else {
+            codes = simd::narrow4<interleaved>(a, b, c, d, zero8_);
+        }
         return Floor ? simd::max_u8(codes, min_) : codes;
     }
 
@@ -109,9 +113,10 @@ class QuantizeOp32 {
 public:
     static constexpr int in_bits = F::bits;
     static constexpr int out_bits = 32;
-    static constexpr size_t block = simd::lanes;
-    static constexpr bool stochastic = R == Round::stochastic;
+    static constexpr size_t block = 2 * simd::lanes;
     static constexpr bool reads_output = false;
+    static constexpr Kernel model = elementwise::quantize<F, Q, R>;
+    using Words = simd::WordsOf<F, Reach::wide, R>;
 
     explicit QuantizeOp32(const KernelArgs& a)
         : round_(a),
@@ -121,13 +126,19 @@ public:
           top_bit_(simd::splat_i32(INT32_MIN)) {}
 
     template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const {
-        const simd::f64 sum = round_(in, words) + zero_;
-        const simd::i32 code = simd::to_i32(simd::min_number(simd::max_number(sum, min_), max_));
-        simd::put<S>(out, Q::is_signed ? code : code ^ top_bit_);
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, Words& words) const {
+        simd::f64 a;
+        simd::f64 b;
+        round_(in, words, a, b);
+        simd::put<S>(out, code(a));
+        simd::put<S>(out + simd::width, code(b));
     }
 
 private:
+    PIQUANT_INLINE simd::i32 code(simd::f64 integer) const {
+        const simd::i32 c = simd::to_i32(simd::min_number(simd::max_number(integer + zero_, min_), max_));
+        return Q::is_signed ? c : c ^ top_bit_;
+    }
     static double shifted(uint64_t code) {
         return static_cast<double>(static_cast<int64_t>(code)) - (Q::is_signed ? 0.0 : 2147483648.0);
     }
@@ -141,12 +152,12 @@ private:
 
 template <class F, class Q, Round R>
 void quantize(const KernelArgs& a) {
-    if (Q::bits == 64 || (Q::bits <= 8 && R == Round::stochastic && !stochastic_inverse_fits<F>(a))) {
+    if (Q::bits <= 8 && R == Round::stochastic && !stochastic_inverse_fits<F>(a)) {
         elementwise::quantize<F, Q, R>(a);
         return;
     }
     if constexpr (Q::bits == 64) {
-        return;
+        elementwise::quantize<F, Q, R>(a);
     } else if constexpr (Q::bits == 32) {
         Drive<QuantizeOp32<F, Q, R>>::run(a);
     } else if (a.quant_min == code_min(Q::bits, Q::is_signed)) {

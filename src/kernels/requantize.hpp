@@ -22,8 +22,10 @@ public:
     static constexpr int in_bits = F::bits;
     static constexpr int out_bits = F::bits;
     static constexpr size_t block = 2 * simd::lanes;
-    static constexpr bool stochastic = R == Round::stochastic;
     static constexpr bool reads_output = O == Reduce::add;
+    // Arguments are 64-bit patterns, and the code is not stored: the widest type stands for all that are narrower.
+    static constexpr Kernel model = elementwise::requantize<F, int64, R, O>;
+    using Words = simd::WordsOf<F, W, R>;
 
     explicit RequantizeOp(const KernelArgs& a)
         : round_(a),
@@ -32,10 +34,11 @@ public:
           max_(bound(static_cast<int64_t>(a.quant_max - a.zero_point))) {}
 
     template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t* words) const {
-        const V a = value(in, words);
-        const V b = value(in + bytes_for(simd::lanes, F::bits), words + simd::lanes);
-        reduce2<F, O, S>(out, a, b);
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, Words& words) const {
+        Integer a;
+        Integer b;
+        round_(in, words, a, b);
+        reduce2<F, O, S, simd::interleaved_for<F, W>>(out, value(a), value(b));
     }
 
 private:
@@ -49,8 +52,7 @@ private:
         }
     }
 
-    PIQUANT_INLINE V value(const unsigned char* in, const uint16_t* words) const {
-        const Integer r = round_(in, words);
+    PIQUANT_INLINE V value(Integer r) const {
         if constexpr (W == Reach::wide) {
             // Adding zero turns -0 into the +0 that an integer gives.
             return simd::to<V>(simd::min_number(simd::max_number(r, min_), max_) + simd::splat(0.0)) * scale_;
@@ -67,12 +69,15 @@ private:
 
 template <class F, class Q, Round R, Reduce O>
 void requantize(const KernelArgs& a) {
-    if (Q::bits == 64 || (Q::bits <= 8 && R == Round::stochastic && !stochastic_inverse_fits<F>(a))) {
+    if constexpr (Q::bits == 64) {
         elementwise::requantize<F, Q, R, O>(a);
-        return;
-    }
-    if constexpr (Q::bits != 64) {
-        Drive<RequantizeOp<F, reach_of(Q::bits), R, O>>::run(a);
+    } else {
+        using Op = RequantizeOp<F, reach_of(Q::bits), R, O>;
+        if (Q::bits <= 8 && R == Round::stochastic && !stochastic_inverse_fits<F>(a)) {
+            Op::model(a);
+        } else {
+            Drive<Op>::run(a);
+        }
     }
 }
 

@@ -2,6 +2,9 @@
 // which one a kernel uses; each agrees with the scalar function on every value that can matter to such codes.
 #pragma once
 
+#include <type_traits>
+
+#include "kernels/random_words.hpp"
 #include "kernels/table.hpp"
 #include "simd/vocabulary.hpp"
 
@@ -28,6 +31,14 @@ namespace simd {
 template <class F>
 using vec = decltype(load(F{}, nullptr));
 
+// Whether a kernel for codes of reach W takes the elements of F as evens and odds, see load_pair.
+template <class F, Reach W>
+constexpr bool interleaved_for = W != Reach::wide && interleaved<F>;
+
+template <class F, Reach W, Round R>
+using WordsOf = std::conditional_t<R == Round::stochastic, WordStream<interleaved_for<F, W>>, NoWords>;
+
+// Rounds 2 * lanes elements at p into a pair of vectors: rounder(p, words, a, b).
 template <class F, Reach W, Round R>
 class Rounder;
 
@@ -59,19 +70,25 @@ public:
     explicit Rounder(const KernelArgs& a)
         : inverse_(splat(static_cast<T>(a.inverse) * factor)), limit_(splat(highest_integer<T>(a) * factor)) {}
 
-    PIQUANT_INLINE i32 operator()(const void* p, const uint16_t* words) const {
-        const i32 r = fixed_point(p, words);
-        return R == Round::nearest ? r : shift_right_arithmetic<16>(r);
+    template <class Words>
+    PIQUANT_INLINE void operator()(const unsigned char* p, [[maybe_unused]] Words& words, i32& a, i32& b) const {
+        fixed_point(p, a, b);
+        if constexpr (R == Round::stochastic) {
+            i32 u;
+            i32 v;
+            expand<interleaved<F>>(words.next(), u, v);
+            a = shift_right_arithmetic<16>(a + u);
+            b = shift_right_arithmetic<16>(b + v);
+        }
     }
 
-    // Nearest: the integer itself. Stochastic: it is the upper half of each lane.
-    PIQUANT_INLINE i32 fixed_point(const void* p, [[maybe_unused]] const uint16_t* words) const {
-        const i32 r = to_i32(min_or_nan(load(F{}, p) * inverse_, limit_));
-        if constexpr (R == Round::nearest) {
-            return r;
-        } else {
-            return r + load_words(words);
-        }
+    // Nearest: the integers themselves. Stochastic: they are the upper halves of the lanes, once a random word is added.
+    PIQUANT_INLINE void fixed_point(const unsigned char* p, i32& a, i32& b) const {
+        vec<F> x;
+        vec<F> y;
+        load_pair(F{}, p, x, y);
+        a = to_i32(min_or_nan(x * inverse_, limit_));
+        b = to_i32(min_or_nan(y * inverse_, limit_));
     }
 
 private:
@@ -94,18 +111,30 @@ public:
           highest_(splat(highest_integer<T>(a))),
           two16_(splat(T{65536})) {}
 
-    PIQUANT_INLINE i32 operator()(const void* p, const uint16_t* words) const {
+    template <class Words>
+    PIQUANT_INLINE void operator()(const unsigned char* p, Words& words, i32& a, i32& b) const {
         if constexpr (R == Round::nearest) {
-            return nearest_(p, words);
+            nearest_(p, words, a, b);
         } else {
-            const vec<F> y = min_number(max_number(load(F{}, p) * inverse_, lowest_), highest_);
-            const i32 nearest = to_i32(y);
-            const i32 remainder = to_i32((y - to<vec<F>>(nearest)) * two16_);
-            return nearest + shift_right_arithmetic<16>(remainder + load_words(words));
+            vec<F> x;
+            vec<F> y;
+            load_pair(F{}, p, x, y);
+            i32 u;
+            i32 v;
+            expand<interleaved<F>>(words.next(), u, v);
+            a = rounded(x, u);
+            b = rounded(y, v);
         }
     }
 
 private:
+    PIQUANT_INLINE i32 rounded(vec<F> x, i32 word) const {
+        const vec<F> y = min_number(max_number(x * inverse_, lowest_), highest_);
+        const i32 nearest = to_i32(y);
+        const i32 remainder = to_i32((y - to<vec<F>>(nearest)) * two16_);
+        return nearest + shift_right_arithmetic<16>(remainder + word);
+    }
+
     Rounder<F, Reach::narrow, Round::nearest> nearest_;
     vec<F> inverse_;
     vec<F> lowest_;
@@ -121,18 +150,27 @@ class Rounder<F, Reach::wide, R> {
 public:
     explicit Rounder(const KernelArgs& a) : inverse_(splat(static_cast<T>(a.inverse))), two16_(splat(65536.0)) {}
 
-    PIQUANT_INLINE f64 operator()(const void* p, [[maybe_unused]] const uint16_t* words) const {
-        const f64 y = to<f64>(load(F{}, p) * inverse_);
-        const f64 nearest = round_even(y);
-        if constexpr (R == Round::nearest) {
-            return nearest;
-        } else {
-            const i32 remainder = to_i32((y - nearest) * two16_);
-            return nearest + to<f64>(shift_right_arithmetic<16>(remainder + load_words(words)));
+    template <class Words>
+    PIQUANT_INLINE void operator()(const unsigned char* p, [[maybe_unused]] Words& words, f64& a, f64& b) const {
+        const f64 x = to<f64>(load(F{}, p) * inverse_);
+        const f64 y = to<f64>(load(F{}, p + bytes_for(lanes, F::bits)) * inverse_);
+        a = round_even(x);
+        b = round_even(y);
+        if constexpr (R == Round::stochastic) {
+            i32 u;
+            i32 v;
+            expand<false>(words.next(), u, v);
+            a = stochastic(x, a, u);
+            b = stochastic(y, b, v);
         }
     }
 
 private:
+    PIQUANT_INLINE f64 stochastic(f64 y, f64 nearest, i32 word) const {
+        const i32 remainder = to_i32((y - nearest) * two16_);
+        return nearest + to<f64>(shift_right_arithmetic<16>(remainder + word));
+    }
+
     vec<F> inverse_;
     f64 two16_;
 };

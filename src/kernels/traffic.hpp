@@ -15,13 +15,13 @@ public:
     static constexpr int out_bits = OutBits;
     // Whole registers on both sides.
     static constexpr size_t block = simd::width * 8 / (InBits < OutBits ? InBits : OutBits);
-    static constexpr bool stochastic = false;
     static constexpr bool reads_output = O == Reduce::add;
+    using Words = NoWords;
 
     explicit TrafficOp(const KernelArgs&) : pattern_(simd::splat_pattern(0x5a5a5a5a)) {}
 
     template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, const uint16_t*) const {
+    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
         for (size_t i = 0; i < bytes_for(block, InBits); i += simd::width) {
             simd::touch(simd::load_bytes(in + i));
         }

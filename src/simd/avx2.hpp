@@ -27,6 +27,12 @@ struct i32 {
 struct bytes {
     __m256i v;
 };
+struct words {
+    __m256i v;
+};
+
+template <class F>
+constexpr bool interleaved = F::dtype == DType::bfloat16;
 
 // --- memory ----------------------------------------------------------------------------------------------------
 
@@ -79,13 +85,27 @@ inline f32 load(bfloat16, const void* p) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(p)), 16))};
 }
 
-template <Store S>
+// Elements that are upper halves of floats are cheapest to widen where they lie: one instruction each for the even and
+// the odd ones of a register.
+template <class F, class V>
+inline void load_pair(F, const unsigned char* p, V& a, V& b) {
+    if constexpr (interleaved<F>) {
+        const __m256i x = load_bytes(p).v;
+        a.v = _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
+        b.v = _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
+    } else {
+        a = load(F{}, p);
+        b = load(F{}, p + bytes_for(lanes, F::bits));
+    }
+}
+
+template <Store S, bool Interleaved>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
     put256<S>(d, _mm256_castps_si256(a.v));
     put256<S>(d + width, _mm256_castps_si256(b.v));
 }
-template <Store S>
+template <Store S, bool Interleaved>
 inline void store2(float64, void* p, f64 a, f64 b) {
     auto* d = static_cast<char*>(p);
     put256<S>(d, _mm256_castpd_si256(a.lo));
@@ -93,29 +113,30 @@ inline void store2(float64, void* p, f64 a, f64 b) {
     put256<S>(d + 2 * width, _mm256_castpd_si256(b.lo));
     put256<S>(d + 3 * width, _mm256_castpd_si256(b.hi));
 }
-template <Store S>
+template <Store S, bool Interleaved>
 inline void store2(float16, void* p, f32 a, f32 b) {
     const __m128i lo = _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m128i hi = _mm256_cvtps_ph(b.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     put256<S>(p, _mm256_set_m128i(hi, lo));
 }
 
-// Upper half of each float, rounded half to even: add 0x7fff plus the lowest kept bit, which carries into the kept
-// half exactly where rounding goes up. Infinities, and NaNs that came from bfloat16, have a lower half of zero and stay.
-inline __m256i bfloat16_in_dwords(f32 x) {
+// Each float in bfloat16 in the upper half of its lane, rounded half to even: add 0x7fff plus the lowest kept bit, which
+// carries into the kept half exactly where rounding goes up. Infinities, and NaNs that came from bfloat16, have a lower
+// half of zero and stay.
+inline __m256i bfloat16_above(f32 x) {
     const __m256i bits = _mm256_castps_si256(x.v);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i bias = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-    return _mm256_srli_epi32(_mm256_add_epi32(bits, bias), 16);
+    return _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
 }
-template <Store S>
+template <Store S, bool Interleaved>
 inline void store2(bfloat16, void* p, f32 a, f32 b) {
-    const __m256i packed = _mm256_packus_epi32(bfloat16_in_dwords(a), bfloat16_in_dwords(b));
-    put256<S>(p, _mm256_permute4x64_epi64(packed, 0xd8));
-}
-
-inline i32 load_words(const uint16_t* p) {
-    return {_mm256_cvtepu16_epi32(load128(p))};
+    const __m256i lo = _mm256_srli_epi32(bfloat16_above(a), 16);
+    if constexpr (Interleaved) {
+        put256<S>(p, _mm256_blend_epi16(lo, bfloat16_above(b), 0xaa));
+    } else {
+        const __m256i packed = _mm256_packus_epi32(lo, _mm256_srli_epi32(bfloat16_above(b), 16));
+        put256<S>(p, _mm256_permute4x64_epi64(packed, 0xd8));
+    }
 }
 
 PIQUANT_INLINE void load_codes4(uint8, const unsigned char* p, i32 (&c)[4]) {
@@ -276,9 +297,6 @@ inline f32 to<f32>(f64 a) {
 inline i32 splat_i32(int32_t x) {
     return {_mm256_set1_epi32(x)};
 }
-inline i32 iota() {
-    return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)};
-}
 inline i32 operator+(i32 a, i32 b) {
     return {_mm256_add_epi32(a.v, b.v)};
 }
@@ -297,6 +315,13 @@ inline i32 min(i32 a, i32 b) {
 inline i32 max(i32 a, i32 b) {
     return {_mm256_max_epi32(a.v, b.v)};
 }
+inline i32 xor3(i32 a, i32 b, i32 c) {
+    return a ^ b ^ c;
+}
+template <int K>
+inline i32 shift_left(i32 a) {
+    return {_mm256_slli_epi32(a.v, K)};
+}
 template <int K>
 inline i32 shift_right_logical(i32 a) {
     return {_mm256_srli_epi32(a.v, K)};
@@ -304,6 +329,26 @@ inline i32 shift_right_logical(i32 a) {
 template <int K>
 inline i32 shift_right_arithmetic(i32 a) {
     return {_mm256_srai_epi32(a.v, K)};
+}
+
+// --- words -----------------------------------------------------------------------------------------------------
+
+template <bool Interleaved>
+inline i32 pair_counters() {
+    return {Interleaved ? _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7) : _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7)};
+}
+inline words xor_words(i32 a, i32 b) {
+    return {_mm256_xor_si256(a.v, b.v)};
+}
+template <bool Interleaved>
+inline void expand(words w, i32& a, i32& b) {
+    if constexpr (Interleaved) {
+        a.v = _mm256_and_si256(w.v, _mm256_set1_epi32(0xffff));
+        b.v = _mm256_srli_epi32(w.v, 16);
+    } else {
+        a.v = _mm256_unpacklo_epi16(w.v, _mm256_setzero_si256());
+        b.v = _mm256_unpackhi_epi16(w.v, _mm256_setzero_si256());
+    }
 }
 
 // --- narrow ----------------------------------------------------------------------------------------------------
@@ -350,20 +395,65 @@ inline bytes max_unsigned(bytes a, bytes b) {
     }
 }
 
+// Evens of eight elements, then their odds -> element order: 16-bit elements, or bytes.
+inline __m256i deal_words(__m256i x) {
+    const __m128i order = _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+    return _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(order));
+}
+inline __m256i deal_bytes(__m256i x) {
+    const __m128i order = _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+    return _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(order));
+}
+// Four-byte pieces of a register packed twice: a0 b0 c0 d0 | a1 b1 c1 d1 -> a0 a1 b0 b1 c0 c1 d0 d1.
+inline bytes sort_quads(__m256i packed) {
+    return {_mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))};
+}
+// Eight-byte pieces: a0 b0 | a1 b1 -> a0 a1 b0 b1.
+inline bytes sort_pairs(__m256i packed) {
+    return {_mm256_permute4x64_epi64(packed, 0xd8)};
+}
+template <bool Interleaved>
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const __m256i ab = _mm256_adds_epi16(_mm256_packs_epi32(a.v, b.v), zero.v);
     const __m256i cd = _mm256_adds_epi16(_mm256_packs_epi32(c.v, d.v), zero.v);
-    // Four-byte pieces of the packed register: a0 b0 c0 d0 | a1 b1 c1 d1 -> a0 a1 b0 b1 c0 c1 d0 d1.
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    return {_mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), order)};
+    const __m256i packed = _mm256_packus_epi16(ab, cd);
+    if constexpr (Interleaved) {
+        return sort_pairs(deal_bytes(packed));
+    } else {
+        return sort_quads(packed);
+    }
 }
-// The shift makes the first saturation idle.
-inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, bytes zero) {
-    return narrow4(shift_right_arithmetic<16>(a), shift_right_arithmetic<16>(b), shift_right_arithmetic<16>(c),
-                   shift_right_arithmetic<16>(d), zero);
+
+// Upper halves of a + u and b + u, u the random words: in element order where the vectors interleave, else as packing
+// leaves them. The shift makes the saturation of packing idle.
+template <bool Interleaved>
+inline __m256i upper_halves(i32 a, i32 b, words w) {
+    i32 u;
+    i32 v;
+    expand<Interleaved>(w, u, v);
+    a = a + u;
+    b = b + v;
+    if constexpr (Interleaved) {
+        return _mm256_blend_epi16(_mm256_srli_epi32(a.v, 16), b.v, 0xaa);
+    } else {
+        return _mm256_packs_epi32(_mm256_srai_epi32(a.v, 16), _mm256_srai_epi32(b.v, 16));
+    }
 }
+template <bool Interleaved>
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
+    const __m256i ab = _mm256_adds_epi16(upper_halves<Interleaved>(a, b, u_ab), zero.v);
+    const __m256i cd = _mm256_adds_epi16(upper_halves<Interleaved>(c, d, u_cd), zero.v);
+    const __m256i packed = _mm256_packus_epi16(ab, cd);
+    return Interleaved ? sort_pairs(packed) : sort_quads(packed);
+}
+template <bool Interleaved>
 inline bytes narrow2(i32 a, i32 b) {
-    return {_mm256_permute4x64_epi64(_mm256_packus_epi32(a.v, b.v), 0xd8)};
+    const __m256i packed = _mm256_packus_epi32(a.v, b.v);
+    if constexpr (Interleaved) {
+        return {deal_words(packed)};
+    } else {
+        return sort_pairs(packed);
+    }
 }
 
 // maddubs by (1, 16): each pair of bytes becomes even + 16 * odd, in 16 bits.
@@ -371,7 +461,7 @@ inline bytes pack_nibbles(bytes a, bytes b) {
     const __m256i weights = _mm256_set1_epi16(0x1001);
     const __m256i x = _mm256_maddubs_epi16(a.v, weights);
     const __m256i y = _mm256_maddubs_epi16(b.v, weights);
-    return {_mm256_permute4x64_epi64(_mm256_packus_epi16(x, y), 0xd8)};
+    return sort_pairs(_mm256_packus_epi16(x, y));
 }
 // maddubs by (1, 4), then madd by (1, 16): each four bytes become one, in 32 bits.
 inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
@@ -381,7 +471,7 @@ inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
     const i32 x = {_mm256_madd_epi16(_mm256_maddubs_epi16(b.v, pairs), quads)};
     const i32 y = {_mm256_madd_epi16(_mm256_maddubs_epi16(c.v, pairs), quads)};
     const i32 z = {_mm256_madd_epi16(_mm256_maddubs_epi16(d.v, pairs), quads)};
-    return narrow4(w, x, y, z, bytes{_mm256_setzero_si256()});
+    return narrow4<false>(w, x, y, z, bytes{_mm256_setzero_si256()});
 }
 
 // --- table -------------------------------------------------------------------------------------------------------

@@ -37,6 +37,12 @@ struct i32 {
 struct bytes {
     __m512i v;
 };
+struct words {
+    __m512i v;  // complement of the random words: comparison then needs no addition, see narrow4_upper
+};
+
+template <class F>
+constexpr bool interleaved = F::dtype == DType::bfloat16;
 
 // --- pieces ----------------------------------------------------------------------------------------------------
 
@@ -47,6 +53,20 @@ inline __m512i ramp(int first, int step) {
 }
 inline __m512i join(__m256i lo, __m256i hi) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
+}
+
+// For vpermt2w on two vectors: indices of the lower halves of their lanes. Natural: all of the first, then all of the
+// second. Interleaved: the first of both, the second of both .. Neither: as packing would leave them.
+template <bool Natural, bool Interleaved>
+inline __m512i lower_halves() {
+    if constexpr (Natural) {
+        return ramp(0x00020000, 0x00040004);
+    } else if constexpr (Interleaved) {
+        return ramp(0x00200000, 0x00020002);
+    } else {
+        const __m512i pair = _mm512_setr_epi32(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+        return _mm512_add_epi32(_mm512_set1_epi32(0x00020000), _mm512_mullo_epi32(pair, _mm512_set1_epi32(0x00040004)));
+    }
 }
 
 // --- memory ----------------------------------------------------------------------------------------------------
@@ -95,13 +115,27 @@ inline f32 load(bfloat16, const void* p) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load256(p)), 16))};
 }
 
-template <Store S>
+// Elements that are upper halves of floats are cheapest to widen where they lie: one instruction each for the even and
+// the odd ones of a register.
+template <class F, class V>
+inline void load_pair(F, const unsigned char* p, V& a, V& b) {
+    if constexpr (interleaved<F>) {
+        const __m512i x = load_bytes(p).v;
+        a.v = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
+        b.v = _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+    } else {
+        a = load(F{}, p);
+        b = load(F{}, p + bytes_for(lanes, F::bits));
+    }
+}
+
+template <Store S, bool Interleaved>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
     put512<S>(d, _mm512_castps_si512(a.v));
     put512<S>(d + width, _mm512_castps_si512(b.v));
 }
-template <Store S>
+template <Store S, bool Interleaved>
 inline void store2(float64, void* p, f64 a, f64 b) {
     auto* d = static_cast<char*>(p);
     put512<S>(d, _mm512_castpd_si512(a.lo));
@@ -109,7 +143,7 @@ inline void store2(float64, void* p, f64 a, f64 b) {
     put512<S>(d + 2 * width, _mm512_castpd_si512(b.lo));
     put512<S>(d + 3 * width, _mm512_castpd_si512(b.hi));
 }
-template <Store S>
+template <Store S, bool Interleaved>
 inline void store2(float16, void* p, f32 a, f32 b) {
     const __m256i lo = _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m256i hi = _mm512_cvtps_ph(b.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -125,10 +159,10 @@ inline void store2(float16, void* p, f32 a, f32 b) {
 //
 // Five instructions for 32 elements. Infinities, and NaNs that came from bfloat16, have lost nothing and stay.
 // (vcvtneps2bf16 would flush subnormals, and is not part of this instruction set.)
-template <Store S>
+template <Store S, bool Interleaved>
 inline void store2(bfloat16, void* p, f32 a, f32 b) {
     const __m512i one = _mm512_set1_epi16(1);
-    const __m512i even = ramp(0x00020000, 0x00040004);  // words 0, 2, 4 .. 62 of x and y
+    const __m512i even = lower_halves<!Interleaved, Interleaved>();
     const __m512i odd = _mm512_add_epi16(even, one);
     const __m512i x = _mm512_castps_si512(a.v);
     const __m512i y = _mm512_castps_si512(b.v);
@@ -138,10 +172,6 @@ inline void store2(bfloat16, void* p, f32 a, f32 b) {
     const __m512i merged = _mm512_ternarylogic_epi32(lost, kept, one, a_or_b_and_c);
     const __mmask32 up = _mm512_cmpgt_epu16_mask(merged, _mm512_set1_epi16(-0x8000));
     put512<S>(p, _mm512_mask_add_epi16(kept, up, kept, one));
-}
-
-inline i32 load_words(const uint16_t* p) {
-    return {_mm512_cvtepu16_epi32(load256(p))};
 }
 
 inline __m512i widen(uint8, const unsigned char* p) {
@@ -321,9 +351,6 @@ inline f32 to<f32>(f64 a) {
 inline i32 splat_i32(int32_t x) {
     return {_mm512_set1_epi32(x)};
 }
-inline i32 iota() {
-    return {ramp(0, 1)};
-}
 inline i32 operator+(i32 a, i32 b) {
     return {_mm512_add_epi32(a.v, b.v)};
 }
@@ -342,6 +369,13 @@ inline i32 min(i32 a, i32 b) {
 inline i32 max(i32 a, i32 b) {
     return {_mm512_max_epi32(a.v, b.v)};
 }
+inline i32 xor3(i32 a, i32 b, i32 c) {
+    return {_mm512_ternarylogic_epi32(a.v, b.v, c.v, 0xf0 ^ 0xcc ^ 0xaa)};
+}
+template <int K>
+inline i32 shift_left(i32 a) {
+    return {_mm512_slli_epi32(a.v, K)};
+}
 template <int K>
 inline i32 shift_right_logical(i32 a) {
     return {_mm512_srli_epi32(a.v, K)};
@@ -349,6 +383,28 @@ inline i32 shift_right_logical(i32 a) {
 template <int K>
 inline i32 shift_right_arithmetic(i32 a) {
     return {_mm512_srai_epi32(a.v, K)};
+}
+
+// --- words -----------------------------------------------------------------------------------------------------
+
+template <bool Interleaved>
+inline i32 pair_counters() {
+    return {Interleaved ? ramp(0, 1) : _mm512_setr_epi32(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15)};
+}
+inline words xor_words(i32 a, i32 b) {
+    constexpr int xnor = 0xff ^ 0xf0 ^ 0xcc;
+    return {_mm512_ternarylogic_epi32(a.v, b.v, b.v, xnor)};
+}
+template <bool Interleaved>
+inline void expand(words w, i32& a, i32& b) {
+    const __m512i u = _mm512_xor_si512(w.v, _mm512_set1_epi32(-1));
+    if constexpr (Interleaved) {
+        a.v = _mm512_and_si512(u, _mm512_set1_epi32(0xffff));
+        b.v = _mm512_srli_epi32(u, 16);
+    } else {
+        a.v = _mm512_unpacklo_epi16(u, _mm512_setzero_si512());
+        b.v = _mm512_unpackhi_epi16(u, _mm512_setzero_si512());
+    }
 }
 
 // --- narrow ----------------------------------------------------------------------------------------------------
@@ -397,22 +453,56 @@ inline bytes max_unsigned(bytes a, bytes b) {
     }
 }
 
+// Evens of eight elements, then their odds -> element order: 16-bit elements, or bytes.
+inline __m512i deal_words(__m512i x) {
+    return _mm512_shuffle_epi8(
+        x, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15)));
+}
+inline __m512i deal_bytes(__m512i x) {
+    return _mm512_shuffle_epi8(
+        x, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15)));
+}
+// Four-byte pieces of a register packed twice: a0 b0 c0 d0 | a1 b1 c1 d1 | .. -> a0 a1 a2 a3 b0 b1 ..
+inline bytes sort_quads(__m512i packed) {
+    return {_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), packed)};
+}
+template <bool Interleaved>
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(a.v, b.v), zero.v);
     const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(c.v, d.v), zero.v);
-    // Four-byte pieces of the packed register: a0 b0 c0 d0 | a1 b1 c1 d1 | .. -> a0 a1 a2 a3 b0 b1 ..
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return {_mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd))};
+    const __m512i packed = _mm512_packus_epi16(ab, cd);
+    if constexpr (Interleaved) {
+        return sort_pairs(deal_bytes(packed));
+    } else {
+        return sort_quads(packed);
+    }
 }
-// One permutation gathers the upper halves of two vectors, in order: it shifts and narrows at once.
-inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, bytes zero) {
-    const __m512i upper = _mm512_add_epi16(ramp(0x00020000, 0x00040004), _mm512_set1_epi16(1));  // words 1, 3, 5 ..
-    const __m512i ab = _mm512_adds_epi16(_mm512_permutex2var_epi16(a.v, upper, b.v), zero.v);
-    const __m512i cd = _mm512_adds_epi16(_mm512_permutex2var_epi16(c.v, upper, d.v), zero.v);
-    return sort_pairs(_mm512_packus_epi16(ab, cd));
+
+// Upper halves of a + u and b + u, u the random words. The lower half l carries if l + u > 0xffff, that is l > ~u: one
+// permutation gathers the lower halves of both vectors, one the upper halves, and 32 comparisons are one.
+template <bool Interleaved>
+inline __m512i upper_halves(i32 a, i32 b, words not_u, bytes zero) {
+    const __m512i lower = lower_halves<false, Interleaved>();
+    const __m512i l = _mm512_permutex2var_epi16(a.v, lower, b.v);
+    const __m512i h = _mm512_permutex2var_epi16(a.v, _mm512_add_epi16(lower, _mm512_set1_epi16(1)), b.v);
+    const __m512i zero_and_carry = _mm512_add_epi16(zero.v, _mm512_set1_epi16(1));
+    return _mm512_mask_adds_epi16(_mm512_adds_epi16(h, zero.v), _mm512_cmpgt_epu16_mask(l, not_u.v), h, zero_and_carry);
 }
+template <bool Interleaved>
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
+    const __m512i ab = upper_halves<Interleaved>(a, b, u_ab, zero);
+    const __m512i cd = upper_halves<Interleaved>(c, d, u_cd, zero);
+    const __m512i packed = _mm512_packus_epi16(ab, cd);
+    return Interleaved ? sort_pairs(packed) : sort_quads(packed);
+}
+template <bool Interleaved>
 inline bytes narrow2(i32 a, i32 b) {
-    return sort_pairs(_mm512_packus_epi32(a.v, b.v));
+    const __m512i packed = _mm512_packus_epi32(a.v, b.v);
+    if constexpr (Interleaved) {
+        return {deal_words(packed)};
+    } else {
+        return sort_pairs(packed);
+    }
 }
 
 // maddubs by (1, 16): each pair of bytes becomes even + 16 * odd, in 16 bits.
@@ -426,7 +516,7 @@ inline i32 pack_quads(bytes a) {
     return {_mm512_madd_epi16(pairs, _mm512_set1_epi32(0x00100001))};
 }
 inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
-    return narrow4(pack_quads(a), pack_quads(b), pack_quads(c), pack_quads(d), bytes{_mm512_setzero_si512()});
+    return narrow4<false>(pack_quads(a), pack_quads(b), pack_quads(c), pack_quads(d), bytes{_mm512_setzero_si512()});
 }
 
 // --- table -------------------------------------------------------------------------------------------------------

@@ -32,6 +32,12 @@ struct i32 {
 struct bytes {
     uint8x16_t v;
 };
+struct words {
+    uint16x8_t v;
+};
+
+template <class F>
+constexpr bool interleaved = false;
 
 // --- memory ----------------------------------------------------------------------------------------------------
 
@@ -87,13 +93,19 @@ inline f32 load(bfloat16, const void* p) {
     return {vreinterpretq_f32_u16(vzip1q_u16(vdupq_n_u16(0), upper))};
 }
 
-template <Store S>
+template <class F, class V>
+inline void load_pair(F, const unsigned char* p, V& a, V& b) {
+    a = load(F{}, p);
+    b = load(F{}, p + bytes_for(lanes, F::bits));
+}
+
+template <Store S, bool>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
     put128<S>(d, vreinterpretq_u8_f32(a.v));
     put128<S>(d + width, vreinterpretq_u8_f32(b.v));
 }
-template <Store S>
+template <Store S, bool>
 inline void store2(float64, void* p, f64 a, f64 b) {
     auto* d = static_cast<char*>(p);
     put128<S>(d, vreinterpretq_u8_f64(a.lo));
@@ -101,7 +113,7 @@ inline void store2(float64, void* p, f64 a, f64 b) {
     put128<S>(d + 2 * width, vreinterpretq_u8_f64(b.lo));
     put128<S>(d + 3 * width, vreinterpretq_u8_f64(b.hi));
 }
-template <Store S>
+template <Store S, bool>
 inline void store2(float16, void* p, f32 a, f32 b) {
     put128<S>(p, vreinterpretq_u8_f16(vcvt_high_f16_f32(vcvt_f16_f32(a.v), b.v)));
 }
@@ -118,11 +130,6 @@ PIQUANT_INLINE void store2(bfloat16, void* p, f32 a, f32 b) {
     const uint32x4_t carry = vdupq_n_u32(0x7fff);
     const uint16x4_t lo = vaddhn_u32(plus_odd(vreinterpretq_u32_f32(a.v)), carry);
     put128<S>(p, vreinterpretq_u8_u16(vaddhn_high_u32(lo, plus_odd(vreinterpretq_u32_f32(b.v)), carry)));
-}
-
-// Extends by a shift, not a zip: the compiler then folds it into the addition that follows (uaddw).
-inline i32 load_words(const uint16_t* p) {
-    return {vreinterpretq_s32_u32(vmovl_u16(load_u16x4(p)))};
 }
 
 // Zero extension by table: lane l of vector k takes byte 4 k + l, then three indices that are out of range and give 0.
@@ -318,9 +325,6 @@ inline f32 to<f32>(f64 a) {
 inline i32 splat_i32(int32_t x) {
     return {vdupq_n_s32(x)};
 }
-inline i32 iota() {
-    return {int32x4_t{0, 1, 2, 3}};
-}
 inline i32 operator+(i32 a, i32 b) {
     return {vaddq_s32(a.v, b.v)};
 }
@@ -339,6 +343,13 @@ inline i32 min(i32 a, i32 b) {
 inline i32 max(i32 a, i32 b) {
     return {vmaxq_s32(a.v, b.v)};
 }
+inline i32 xor3(i32 a, i32 b, i32 c) {
+    return a ^ b ^ c;
+}
+template <int K>
+inline i32 shift_left(i32 a) {
+    return {vshlq_n_s32(a.v, K)};
+}
 template <int K>
 inline i32 shift_right_logical(i32 a) {
     return {vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v), K))};
@@ -346,6 +357,22 @@ inline i32 shift_right_logical(i32 a) {
 template <int K>
 inline i32 shift_right_arithmetic(i32 a) {
     return {vshrq_n_s32(a.v, K)};
+}
+
+// --- words -----------------------------------------------------------------------------------------------------
+
+template <bool>
+inline i32 pair_counters() {
+    return {int32x4_t{0, 1, 2, 3}};
+}
+inline words xor_words(i32 a, i32 b) {
+    return {vreinterpretq_u16_s32(veorq_s32(a.v, b.v))};
+}
+// Extends by a shift, not a zip: the compiler then folds it into the addition that follows (uaddw).
+template <bool>
+inline void expand(words w, i32& a, i32& b) {
+    a.v = vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(w.v)));
+    b.v = vreinterpretq_s32_u32(vmovl_high_u16(w.v));
 }
 
 // --- narrow ----------------------------------------------------------------------------------------------------
@@ -398,16 +425,25 @@ inline bytes max_unsigned(bytes a, bytes b) {
     }
 }
 
+template <bool>
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const int16x8_t ab = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a.v), b.v), s16(zero));
     const int16x8_t cd = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c.v), d.v), s16(zero));
     return {vqmovun_high_s16(vqmovun_s16(ab), cd)};
 }
-inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, bytes zero) {
-    const int16x8_t ab = vuzp2q_s16(vreinterpretq_s16_s32(a.v), vreinterpretq_s16_s32(b.v));
-    const int16x8_t cd = vuzp2q_s16(vreinterpretq_s16_s32(c.v), vreinterpretq_s16_s32(d.v));
-    return {vqmovun_high_s16(vqmovun_s16(vqaddq_s16(ab, s16(zero))), vqaddq_s16(cd, s16(zero)))};
+// Upper halves of a + u and b + u, u the random words, plus `zero`.
+inline int16x8_t upper_halves(i32 a, i32 b, words w, bytes zero) {
+    i32 u;
+    i32 v;
+    expand<false>(w, u, v);
+    const int16x8_t upper = vuzp2q_s16(vreinterpretq_s16_s32((a + u).v), vreinterpretq_s16_s32((b + v).v));
+    return vqaddq_s16(upper, s16(zero));
 }
+template <bool>
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
+    return {vqmovun_high_s16(vqmovun_s16(upper_halves(a, b, u_ab, zero)), upper_halves(c, d, u_cd, zero))};
+}
+template <bool>
 inline bytes narrow2(i32 a, i32 b) {
     return {vreinterpretq_u8_u16(vqmovun_high_s32(vqmovun_s32(a.v), b.v))};
 }

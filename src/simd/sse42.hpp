@@ -27,6 +27,12 @@ struct i32 {
 struct bytes {
     __m128i v;
 };
+struct words {
+    __m128i v;
+};
+
+template <class F>
+constexpr bool interleaved = false;
 
 // --- memory ----------------------------------------------------------------------------------------------------
 
@@ -98,13 +104,19 @@ inline f32 load(float16, const void* p) {
     return {_mm_or_ps(_mm_add_ps(w, below), sign)};
 }
 
-template <Store S>
+template <class F, class V>
+inline void load_pair(F, const unsigned char* p, V& a, V& b) {
+    a = load(F{}, p);
+    b = load(F{}, p + bytes_for(lanes, F::bits));
+}
+
+template <Store S, bool>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
     put128<S>(d, _mm_castps_si128(a.v));
     put128<S>(d + width, _mm_castps_si128(b.v));
 }
-template <Store S>
+template <Store S, bool>
 inline void store2(float64, void* p, f64 a, f64 b) {
     auto* d = static_cast<char*>(p);
     put128<S>(d, _mm_castpd_si128(a.lo));
@@ -141,7 +153,7 @@ inline __m128i float16_magnitude(f32 x) {
     const __m128i sum = _mm_castps_si128(_mm_add_ps(clamped, _mm_castsi128_ps(m)));
     return _mm_sub_epi32(_mm_madd_epi16(sum, _mm_set1_epi32(0x00080001)), _mm_set1_epi32(126 << 10));
 }
-template <Store S>
+template <Store S, bool>
 inline void store2(float16, void* p, f32 a, f32 b) {
     // Saturation to 16 bits keeps the sign of the pattern, -0 included.
     const __m128i saturated = _mm_packs_epi32(_mm_castps_si128(a.v), _mm_castps_si128(b.v));
@@ -160,13 +172,9 @@ inline __m128i bfloat16_in_dwords(f32 x) {
     const __m128i odd = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
     return _mm_srli_epi32(_mm_add_epi32(_mm_add_epi32(odd, _mm_set1_epi32(0x7fff)), bits), 16);
 }
-template <Store S>
+template <Store S, bool>
 inline void store2(bfloat16, void* p, f32 a, f32 b) {
     put128<S>(p, _mm_packus_epi32(bfloat16_in_dwords(a), bfloat16_in_dwords(b)));
-}
-
-inline i32 load_words(const uint16_t* p) {
-    return {_mm_cvtepu16_epi32(load64(p))};
 }
 
 template <bool Signed>
@@ -328,9 +336,6 @@ inline f32 to<f32>(f64 a) {
 inline i32 splat_i32(int32_t x) {
     return {_mm_set1_epi32(x)};
 }
-inline i32 iota() {
-    return {_mm_setr_epi32(0, 1, 2, 3)};
-}
 inline i32 operator+(i32 a, i32 b) {
     return {_mm_add_epi32(a.v, b.v)};
 }
@@ -349,6 +354,13 @@ inline i32 min(i32 a, i32 b) {
 inline i32 max(i32 a, i32 b) {
     return {_mm_max_epi32(a.v, b.v)};
 }
+inline i32 xor3(i32 a, i32 b, i32 c) {
+    return a ^ b ^ c;
+}
+template <int K>
+inline i32 shift_left(i32 a) {
+    return {_mm_slli_epi32(a.v, K)};
+}
 template <int K>
 inline i32 shift_right_logical(i32 a) {
     return {_mm_srli_epi32(a.v, K)};
@@ -356,6 +368,21 @@ inline i32 shift_right_logical(i32 a) {
 template <int K>
 inline i32 shift_right_arithmetic(i32 a) {
     return {_mm_srai_epi32(a.v, K)};
+}
+
+// --- words -----------------------------------------------------------------------------------------------------
+
+template <bool>
+inline i32 pair_counters() {
+    return {_mm_setr_epi32(0, 1, 2, 3)};
+}
+inline words xor_words(i32 a, i32 b) {
+    return {_mm_xor_si128(a.v, b.v)};
+}
+template <bool>
+inline void expand(words w, i32& a, i32& b) {
+    a.v = _mm_cvtepu16_epi32(w.v);
+    b.v = _mm_unpackhi_epi16(w.v, _mm_setzero_si128());
 }
 
 // --- narrow ----------------------------------------------------------------------------------------------------
@@ -402,16 +429,27 @@ inline bytes max_unsigned(bytes a, bytes b) {
     }
 }
 
+template <bool>
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const __m128i ab = _mm_adds_epi16(_mm_packs_epi32(a.v, b.v), zero.v);
     const __m128i cd = _mm_adds_epi16(_mm_packs_epi32(c.v, d.v), zero.v);
     return {_mm_packus_epi16(ab, cd)};
 }
 // The shift makes the first saturation idle.
-inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, bytes zero) {
-    return narrow4(shift_right_arithmetic<16>(a), shift_right_arithmetic<16>(b), shift_right_arithmetic<16>(c),
-                   shift_right_arithmetic<16>(d), zero);
+// Upper halves of a + u and b + u, u the random words. The shift makes the saturation of packing idle.
+inline __m128i upper_halves(i32 a, i32 b, words w) {
+    i32 u;
+    i32 v;
+    expand<false>(w, u, v);
+    return _mm_packs_epi32(_mm_srai_epi32((a + u).v, 16), _mm_srai_epi32((b + v).v, 16));
 }
+template <bool>
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
+    const __m128i ab = _mm_adds_epi16(upper_halves(a, b, u_ab), zero.v);
+    const __m128i cd = _mm_adds_epi16(upper_halves(c, d, u_cd), zero.v);
+    return {_mm_packus_epi16(ab, cd)};
+}
+template <bool>
 inline bytes narrow2(i32 a, i32 b) {
     return {_mm_packus_epi32(a.v, b.v)};
 }

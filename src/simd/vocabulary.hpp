@@ -4,23 +4,32 @@
 //
 //   types      f32    `lanes` floats              f64    `lanes` doubles (two registers)
 //              i32    `lanes` 32-bit integers     bytes  one register of packed 8- or 16-bit codes
+//              words  one register of 2 * lanes 16-bit random words
 //
-//   memory     load(F, p)                  `lanes` elements of float type F, widened to the compute type
-//              store2<S>(F, p, a, b)       2 * lanes elements, rounded to F; a NaN only as the sum of an F and a number
-//                                          or of infinities, so that nothing of it is rounded off
+//   pairs      interleaved<F>              two vectors of 2 * lanes elements of F are not the first and the second half of
+//                                          them, but the even and the odd ones: <Interleaved> below says which
+//   memory     load_pair(F, p, a, b)       2 * lanes elements of float type F, widened to the compute type, as a pair
+//              load(F, p)                  `lanes` elements of F
+//              store2<S, Interleaved>(F, p, a, b)    a pair, rounded to F; a NaN only as the sum of an F and a number or of
+//                                          infinities, so that nothing of it is rounded off
 //              load_codes4(Q, p, c)        4 * lanes codes of at most 16 bits, extended to four i32
 //              load_codes(p)               `lanes` 32-bit codes
-//              load_words(p)               `lanes` 16-bit random words, zero-extended
 //              load_bytes(p)  put<S>(p, bytes|i32)  drain_stores(): orders streaming stores before later ones
 //              touch(bytes)                keeps a load whose result nobody uses
 //   float      splat, + - *, max_number(x, bound), min_number(x, bound): NaN in x gives the bound;
 //              min_or_nan(x, bound): NaN in x stays; round_even(f64), accumulate(before, v)
 //   convert    to_i32(f)                   half to even; below -2^31 or NaN: -2^31; above 2^31 - 1: unspecified
 //              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
-//   integer    splat_i32, + -, ^, mul_low, min, max, shift_right_logical<k>, shift_right_arithmetic<k>
-//   narrow     narrow4(a, b, c, d, zero)   saturate to int16, add int16 `zero` with saturation, saturate to uint8
-//              narrow4_upper(a, b, c, d, zero)    the same of the upper halves of the lanes
-//              narrow2(a, b)               saturate to uint16
+//   integer    splat_i32, + -, ^, xor3, mul_low, min, max, shift_left<k>, shift_right_logical<k>, shift_right_arithmetic<k>
+//   words      pair_counters<Interleaved>()    for each lane the number, 0 .. lanes - 1, of the two consecutive elements
+//                                          whose words it holds
+//              xor_words(a, b)             a ^ b as words
+//              expand<Interleaved>(w, a, b)    zero-extended, as a pair
+//   narrow     narrow4<Interleaved>(a, b, c, d, zero)   two pairs: saturate to int16, add int16 `zero` with saturation,
+//                                          saturate to uint8
+//              narrow4_upper<Interleaved>(a, b, c, d, u, v, zero)    the same of the upper halves of the lanes, once words
+//                                          u are added to the first pair and v to the second
+//              narrow2<Interleaved>(a, b)  a pair: saturate to uint16
 //              pack_nibbles(a, b)          2 registers of codes 0..15 -> 1    pack_crumbs(a, b, c, d)    codes 0..3
 //              splat_u8, splat_u16, splat_pattern, max_u8, max_u16, bytes ^ bytes
 //   patterns   max_signed<bits>(a, b), max_unsigned<bits>(a, b)    bytes as integers of 16, 32 or 64 bits
@@ -28,7 +37,7 @@
 //              make_table(uint16_t[16])    table16        lookup(Q, p, table16, bytes[2])
 //                                          4 * lanes fields of 2 or 4 bits at p, each replaced by its entry
 //
-// All results are in element order. Pointers need no alignment, except that Store::stream wants whole 64-byte lines
+// All results but pairs are in element order. Pointers need no alignment, except that Store::stream wants whole 64-byte lines
 // written back to back from an aligned address. The scalar instruction set has no vectors and no header here: its
 // kernels are the element loops of kernels/elementwise.hpp, the model that the others are compared with.
 #pragma once

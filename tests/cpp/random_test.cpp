@@ -30,7 +30,7 @@ Words4 philox(Words4 counter, Words2 key) {
 uint16_t model_word(uint64_t seed, uint64_t index) {
     const uint64_t block = index / 65536;
     const Words4 keys = philox({uint32_t(block), uint32_t(block >> 32), 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)});
-    uint32_t w = static_cast<uint32_t>(index % 65536 / 2) + keys[0];
+    uint32_t w = static_cast<uint32_t>(index % 65536 / 2) * 0x9e3779b9u + keys[0];
     w = (w ^ w >> 16) * 0x7feb352du;
     w = (w ^ w >> 15 ^ keys[1]) * 0x846ca68bu;
     w ^= w >> 16;
@@ -69,20 +69,20 @@ TEST(RandomWords, Golden) {
         uint16_t word;
     } rows[] = {{0, 0, 0x8932},
                 {0, 1, 0x96f3},
-                {0, 2, 0x0dea},
-                {0, 65535, 0x1c40},
+                {0, 2, 0x2de6},
+                {0, 65535, 0xe0fa},
                 {0, 65536, 0xa1c3},
-                {0, 0x100000007, 0x4e80},
-                {0, 0x1000000000003, 0x2c4f},
-                {0, 0xffffffffffffffff, 0xa001},
+                {0, 0x100000007, 0x34ae},
+                {0, 0x1000000000003, 0xb515},
+                {0, 0xffffffffffffffff, 0xdebd},
                 {42, 0, 0x273a},
                 {42, 1, 0x2874},
                 {42, 65536, 0x4f61},
                 {0xdeadbeefcafef00d, 0, 0x0a34},
-                {0xdeadbeefcafef00d, 65535, 0x5343},
-                {0xdeadbeefcafef00d, 0x1000000000003, 0x11ee},
+                {0xdeadbeefcafef00d, 65535, 0x251e},
+                {0xdeadbeefcafef00d, 0x1000000000003, 0xe143},
                 {0xffffffffffffffff, 0, 0xeb69},
-                {0xffffffffffffffff, 0xffffffffffffffff, 0xf417}};
+                {0xffffffffffffffff, 0xffffffffffffffff, 0x0767}};
     for (const auto& row : rows) {
         EXPECT_EQ(WordSequence(row.seed, row.index).next(), row.word) << row.seed << " " << row.index;
         EXPECT_EQ(model_word(row.seed, row.index), row.word) << row.seed << " " << row.index;
