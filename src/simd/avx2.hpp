@@ -414,8 +414,8 @@ inline bytes sort_pairs(__m256i packed) {
 }
 template <bool Interleaved>
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
-    const __m256i ab = _mm256_adds_epi16(_mm256_packs_epi32(a.v, b.v), zero.v);
-    const __m256i cd = _mm256_adds_epi16(_mm256_packs_epi32(c.v, d.v), zero.v);
+    const __m256i ab = _mm256_add_epi16(_mm256_packs_epi32(a.v, b.v), zero.v);
+    const __m256i cd = _mm256_add_epi16(_mm256_packs_epi32(c.v, d.v), zero.v);
     const __m256i packed = _mm256_packus_epi16(ab, cd);
     if constexpr (Interleaved) {
         return sort_pairs(deal_bytes(packed));
@@ -441,8 +441,8 @@ inline __m256i upper_halves(i32 a, i32 b, words w) {
 }
 template <bool Interleaved>
 inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
-    const __m256i ab = _mm256_adds_epi16(upper_halves<Interleaved>(a, b, u_ab), zero.v);
-    const __m256i cd = _mm256_adds_epi16(upper_halves<Interleaved>(c, d, u_cd), zero.v);
+    const __m256i ab = _mm256_add_epi16(upper_halves<Interleaved>(a, b, u_ab), zero.v);
+    const __m256i cd = _mm256_add_epi16(upper_halves<Interleaved>(c, d, u_cd), zero.v);
     const __m256i packed = _mm256_packus_epi16(ab, cd);
     return Interleaved ? sort_pairs(packed) : sort_quads(packed);
 }

@@ -468,8 +468,8 @@ inline bytes sort_quads(__m512i packed) {
 }
 template <bool Interleaved>
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
-    const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(a.v, b.v), zero.v);
-    const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(c.v, d.v), zero.v);
+    const __m512i ab = _mm512_add_epi16(_mm512_packs_epi32(a.v, b.v), zero.v);
+    const __m512i cd = _mm512_add_epi16(_mm512_packs_epi32(c.v, d.v), zero.v);
     const __m512i packed = _mm512_packus_epi16(ab, cd);
     if constexpr (Interleaved) {
         return sort_pairs(deal_bytes(packed));
@@ -486,7 +486,7 @@ inline __m512i upper_halves(i32 a, i32 b, words not_u, bytes zero) {
     const __m512i l = _mm512_permutex2var_epi16(a.v, lower, b.v);
     const __m512i h = _mm512_permutex2var_epi16(a.v, _mm512_add_epi16(lower, _mm512_set1_epi16(1)), b.v);
     const __m512i zero_and_carry = _mm512_add_epi16(zero.v, _mm512_set1_epi16(1));
-    return _mm512_mask_adds_epi16(_mm512_adds_epi16(h, zero.v), _mm512_cmpgt_epu16_mask(l, not_u.v), h, zero_and_carry);
+    return _mm512_mask_add_epi16(_mm512_add_epi16(h, zero.v), _mm512_cmpgt_epu16_mask(l, not_u.v), h, zero_and_carry);
 }
 template <bool Interleaved>
 inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {

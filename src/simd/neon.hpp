@@ -125,7 +125,7 @@ inline uint32x4_t plus_odd(uint32x4_t bits) {
 }
 // addhn: add, keep the upper halves. Three instructions a vector. Infinities, and NaNs that came from bfloat16, have a
 // lower half of zero and stay.
-template <Store S>
+template <Store S, bool>
 PIQUANT_INLINE void store2(bfloat16, void* p, f32 a, f32 b) {
     const uint32x4_t carry = vdupq_n_u32(0x7fff);
     const uint16x4_t lo = vaddhn_u32(plus_odd(vreinterpretq_u32_f32(a.v)), carry);
@@ -427,8 +427,8 @@ inline bytes max_unsigned(bytes a, bytes b) {
 
 template <bool>
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
-    const int16x8_t ab = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a.v), b.v), s16(zero));
-    const int16x8_t cd = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c.v), d.v), s16(zero));
+    const int16x8_t ab = vaddq_s16(vqmovn_high_s32(vqmovn_s32(a.v), b.v), s16(zero));
+    const int16x8_t cd = vaddq_s16(vqmovn_high_s32(vqmovn_s32(c.v), d.v), s16(zero));
     return {vqmovun_high_s16(vqmovun_s16(ab), cd)};
 }
 // Upper halves of a + u and b + u, u the random words, plus `zero`.
@@ -437,7 +437,7 @@ inline int16x8_t upper_halves(i32 a, i32 b, words w, bytes zero) {
     i32 v;
     expand<false>(w, u, v);
     const int16x8_t upper = vuzp2q_s16(vreinterpretq_s16_s32((a + u).v), vreinterpretq_s16_s32((b + v).v));
-    return vqaddq_s16(upper, s16(zero));
+    return vaddq_s16(upper, s16(zero));
 }
 template <bool>
 inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {

@@ -431,8 +431,8 @@ inline bytes max_unsigned(bytes a, bytes b) {
 
 template <bool>
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
-    const __m128i ab = _mm_adds_epi16(_mm_packs_epi32(a.v, b.v), zero.v);
-    const __m128i cd = _mm_adds_epi16(_mm_packs_epi32(c.v, d.v), zero.v);
+    const __m128i ab = _mm_add_epi16(_mm_packs_epi32(a.v, b.v), zero.v);
+    const __m128i cd = _mm_add_epi16(_mm_packs_epi32(c.v, d.v), zero.v);
     return {_mm_packus_epi16(ab, cd)};
 }
 // The shift makes the first saturation idle.
@@ -445,8 +445,8 @@ inline __m128i upper_halves(i32 a, i32 b, words w) {
 }
 template <bool>
 inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
-    const __m128i ab = _mm_adds_epi16(upper_halves(a, b, u_ab), zero.v);
-    const __m128i cd = _mm_adds_epi16(upper_halves(c, d, u_cd), zero.v);
+    const __m128i ab = _mm_add_epi16(upper_halves(a, b, u_ab), zero.v);
+    const __m128i cd = _mm_add_epi16(upper_halves(c, d, u_cd), zero.v);
     return {_mm_packus_epi16(ab, cd)};
 }
 template <bool>

@@ -25,8 +25,8 @@
 //                                          whose words it holds
 //              xor_words(a, b)             a ^ b as words
 //              expand<Interleaved>(w, a, b)    zero-extended, as a pair
-//   narrow     narrow4<Interleaved>(a, b, c, d, zero)   two pairs: saturate to int16, add int16 `zero` with saturation,
-//                                          saturate to uint8
+//   narrow     narrow4<Interleaved>(a, b, c, d, zero)   two pairs: saturate to int16, add 16-bit `zero`, saturate to uint8;
+//                                          0 <= zero <= 255, and no lane exceeds 255 - zero, so that the sum fits
 //              narrow4_upper<Interleaved>(a, b, c, d, u, v, zero)    the same of the upper halves of the lanes, once words
 //                                          u are added to the first pair and v to the second
 //              narrow2<Interleaved>(a, b)  a pair: saturate to uint16
