@@ -45,9 +45,10 @@ void traffic(const KernelArgs& a) {
 // The twin of minmax.
 inline Extent read_traffic(const void* in, size_t bytes) {
     const auto* p = static_cast<const unsigned char*>(in);
-    for (size_t i = 0; i + 4 * simd::width <= bytes; i += 4 * simd::width) {
+    const size_t stride = bytes / (4 * simd::width) * simd::width;
+    for (size_t i = 0; i < stride; i += simd::width) {
         for (size_t k = 0; k < 4; ++k) {
-            simd::touch(simd::load_bytes(p + i + k * simd::width));
+            simd::touch(simd::load_bytes(p + i + k * stride));
         }
     }
     return {0, 0, false};

@@ -1,6 +1,6 @@
 // The vector vocabulary: the words that kernels are written in, and the instruction set they are compiled for.
 //
-// An instruction set defines, in one header, over vectors of `lanes` 32-bit lanes (one register of `width` bytes):
+// An instruction set defines, in one header, and a second for codes, over vectors of `lanes` 32-bit lanes (one register of `width` bytes):
 //
 //   types      f32    `lanes` floats              f64    `lanes` doubles (two registers)
 //              i32    `lanes` 32-bit integers     bytes  one register of packed 8- or 16-bit codes
@@ -55,13 +55,13 @@ enum class Store { cached, stream };  // stream: non-temporal, bypassing the cac
 }  // namespace piquant
 
 #if defined(PIQUANT_SIMD_AVX512)
-#include "simd/avx512.hpp"
+#include "simd/avx512_codes.hpp"
 #elif defined(PIQUANT_SIMD_AVX2)
-#include "simd/avx2.hpp"
+#include "simd/avx2_codes.hpp"
 #elif defined(PIQUANT_SIMD_SSE42)
-#include "simd/sse42.hpp"
+#include "simd/sse42_codes.hpp"
 #elif defined(PIQUANT_SIMD_NEON)
-#include "simd/neon.hpp"
+#include "simd/neon_codes.hpp"
 #else
 #error "no vector vocabulary for this instruction set"
 #endif

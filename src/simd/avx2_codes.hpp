@@ -1,0 +1,257 @@
+// AVX2: codes into registers and out of them.
+#pragma once
+
+#include "simd/avx2.hpp"
+
+namespace piquant {
+namespace {
+namespace simd {
+
+// --- widen -----------------------------------------------------------------------------------------------------
+
+PIQUANT_INLINE void load_codes4(uint8, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 4; ++k) {
+        c[k].v = _mm256_cvtepu8_epi32(load64(p + 8 * k));
+    }
+}
+PIQUANT_INLINE void load_codes4(int8, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 4; ++k) {
+        c[k].v = _mm256_cvtepi8_epi32(load64(p + 8 * k));
+    }
+}
+PIQUANT_INLINE void load_codes4(uint16, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 4; ++k) {
+        c[k].v = _mm256_cvtepu16_epi32(load128(p + 16 * k));
+    }
+}
+PIQUANT_INLINE void load_codes4(int16, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 4; ++k) {
+        c[k].v = _mm256_cvtepi16_epi32(load128(p + 16 * k));
+    }
+}
+inline __m256i broadcast_word(const unsigned char* p) {
+    int32_t word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return _mm256_set1_epi32(word);
+}
+// Eight nibbles fill a 32-bit word: broadcast it, and lane l shifts by 4 l. Signed fields go to the top of the lane
+// and come back with an arithmetic shift.
+PIQUANT_INLINE void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
+    const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    for (size_t k = 0; k < 4; ++k) {
+        c[k].v = _mm256_and_si256(_mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts), _mm256_set1_epi32(15));
+    }
+}
+PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
+    const __m256i shifts = _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0);
+    for (size_t k = 0; k < 4; ++k) {
+        c[k].v = _mm256_srai_epi32(_mm256_sllv_epi32(broadcast_word(p + 4 * k), shifts), 28);
+    }
+}
+// Sixteen crumbs fill a 32-bit word: two vectors out of each.
+PIQUANT_INLINE void load_codes4(uint2, const unsigned char* p, i32 (&c)[4]) {
+    const __m256i shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+    for (size_t k = 0; k < 2; ++k) {
+        const __m256i low = _mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts);
+        c[2 * k].v = _mm256_and_si256(low, _mm256_set1_epi32(3));
+        c[2 * k + 1].v = _mm256_and_si256(_mm256_srli_epi32(low, 16), _mm256_set1_epi32(3));
+    }
+}
+PIQUANT_INLINE void load_codes4(int2, const unsigned char* p, i32 (&c)[4]) {
+    const __m256i shifts = _mm256_setr_epi32(14, 12, 10, 8, 6, 4, 2, 0);
+    for (size_t k = 0; k < 2; ++k) {
+        const __m256i high = _mm256_sllv_epi32(broadcast_word(p + 4 * k), shifts);
+        c[2 * k].v = _mm256_srai_epi32(_mm256_slli_epi32(high, 16), 30);
+        c[2 * k + 1].v = _mm256_srai_epi32(high, 30);
+    }
+}
+inline i32 load_codes(const unsigned char* p) {
+    return {load_bytes(p).v};
+}
+
+// --- narrow ----------------------------------------------------------------------------------------------------
+
+inline bytes splat_u8(unsigned x) {
+    return {_mm256_set1_epi8(static_cast<char>(x))};
+}
+inline bytes splat_u16(unsigned x) {
+    return {_mm256_set1_epi16(static_cast<short>(x))};
+}
+inline bytes splat_pattern(uint32_t x) {
+    return {_mm256_set1_epi32(static_cast<int>(x))};
+}
+inline bytes operator^(bytes a, bytes b) {
+    return {_mm256_xor_si256(a.v, b.v)};
+}
+inline bytes max_u8(bytes a, bytes b) {
+    return {_mm256_max_epu8(a.v, b.v)};
+}
+inline bytes max_u16(bytes a, bytes b) {
+    return {_mm256_max_epu16(a.v, b.v)};
+}
+// AVX2 compares 64-bit integers as signed ones only.
+template <int Bits>
+inline bytes max_signed(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {_mm256_max_epi16(a.v, b.v)};
+    } else if constexpr (Bits == 32) {
+        return {_mm256_max_epi32(a.v, b.v)};
+    } else {
+        return {_mm256_blendv_epi8(a.v, b.v, _mm256_cmpgt_epi64(b.v, a.v))};
+    }
+}
+template <int Bits>
+inline bytes max_unsigned(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {_mm256_max_epu16(a.v, b.v)};
+    } else if constexpr (Bits == 32) {
+        return {_mm256_max_epu32(a.v, b.v)};
+    } else {
+        const __m256i top_bit = _mm256_set1_epi64x(INT64_MIN);
+        const __m256i above = _mm256_cmpgt_epi64(_mm256_xor_si256(b.v, top_bit), _mm256_xor_si256(a.v, top_bit));
+        return {_mm256_blendv_epi8(a.v, b.v, above)};
+    }
+}
+
+// Evens of eight elements, then their odds -> element order: 16-bit elements, or bytes.
+inline __m256i deal_words(__m256i x) {
+    const __m128i order = _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+    return _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(order));
+}
+inline __m256i deal_bytes(__m256i x) {
+    const __m128i order = _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+    return _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(order));
+}
+// Four-byte pieces of a register packed twice: a0 b0 c0 d0 | a1 b1 c1 d1 -> a0 a1 b0 b1 c0 c1 d0 d1.
+inline bytes sort_quads(__m256i packed) {
+    return {_mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))};
+}
+// Eight-byte pieces: a0 b0 | a1 b1 -> a0 a1 b0 b1.
+inline bytes sort_pairs(__m256i packed) {
+    return {_mm256_permute4x64_epi64(packed, 0xd8)};
+}
+template <bool Interleaved>
+inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
+    const __m256i ab = _mm256_add_epi16(_mm256_packs_epi32(a.v, b.v), zero.v);
+    const __m256i cd = _mm256_add_epi16(_mm256_packs_epi32(c.v, d.v), zero.v);
+    const __m256i packed = _mm256_packus_epi16(ab, cd);
+    if constexpr (Interleaved) {
+        return sort_pairs(deal_bytes(packed));
+    } else {
+        return sort_quads(packed);
+    }
+}
+
+// Upper halves of a + u and b + u, u the random words: in element order where the vectors interleave, else as packing
+// leaves them. The shift makes the saturation of packing idle.
+template <bool Interleaved>
+inline __m256i upper_halves(i32 a, i32 b, words w) {
+    i32 u;
+    i32 v;
+    expand<Interleaved>(w, u, v);
+    a = a + u;
+    b = b + v;
+    if constexpr (Interleaved) {
+        return _mm256_blend_epi16(_mm256_srli_epi32(a.v, 16), b.v, 0xaa);
+    } else {
+        return _mm256_packs_epi32(_mm256_srai_epi32(a.v, 16), _mm256_srai_epi32(b.v, 16));
+    }
+}
+template <bool Interleaved>
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
+    const __m256i ab = _mm256_add_epi16(upper_halves<Interleaved>(a, b, u_ab), zero.v);
+    const __m256i cd = _mm256_add_epi16(upper_halves<Interleaved>(c, d, u_cd), zero.v);
+    const __m256i packed = _mm256_packus_epi16(ab, cd);
+    return Interleaved ? sort_pairs(packed) : sort_quads(packed);
+}
+template <bool Interleaved>
+inline bytes narrow2(i32 a, i32 b) {
+    const __m256i packed = _mm256_packus_epi32(a.v, b.v);
+    if constexpr (Interleaved) {
+        return {deal_words(packed)};
+    } else {
+        return sort_pairs(packed);
+    }
+}
+
+// maddubs by (1, 16): each pair of bytes becomes even + 16 * odd, in 16 bits.
+inline bytes pack_nibbles(bytes a, bytes b) {
+    const __m256i weights = _mm256_set1_epi16(0x1001);
+    const __m256i x = _mm256_maddubs_epi16(a.v, weights);
+    const __m256i y = _mm256_maddubs_epi16(b.v, weights);
+    return sort_pairs(_mm256_packus_epi16(x, y));
+}
+// maddubs by (1, 4), then madd by (1, 16): each four bytes become one, in 32 bits.
+inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
+    const __m256i pairs = _mm256_set1_epi16(0x0401);
+    const __m256i quads = _mm256_set1_epi32(0x00100001);
+    const i32 w = {_mm256_madd_epi16(_mm256_maddubs_epi16(a.v, pairs), quads)};
+    const i32 x = {_mm256_madd_epi16(_mm256_maddubs_epi16(b.v, pairs), quads)};
+    const i32 y = {_mm256_madd_epi16(_mm256_maddubs_epi16(c.v, pairs), quads)};
+    const i32 z = {_mm256_madd_epi16(_mm256_maddubs_epi16(d.v, pairs), quads)};
+    return narrow4<false>(w, x, y, z, bytes{_mm256_setzero_si256()});
+}
+
+// --- table -------------------------------------------------------------------------------------------------------
+
+// Two registers of eight entries; vpermps reads three bits of each index, bit 3 selects the register.
+struct table32 {
+    __m256 lo, hi;
+};
+inline table32 make_table(const float (&entries)[16]) {
+    return {_mm256_loadu_ps(entries), _mm256_loadu_ps(entries + 8)};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
+    for (size_t k = 0; k < 4; ++k) {
+        if constexpr (Q::bits == 4) {
+            const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+            const __m256i fields = _mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts);
+            const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(fields, 28));
+            const __m256 lo = _mm256_permutevar8x32_ps(t.lo, fields);
+            const __m256 hi = _mm256_permutevar8x32_ps(t.hi, fields);
+            v[k].v = _mm256_blendv_ps(lo, hi, upper);
+        } else {
+            // Entries repeat every four, so the third bit of an index may be anything.
+            const int first = k % 2 == 0 ? 0 : 16;
+            const __m256i shifts = _mm256_setr_epi32(first, first + 2, first + 4, first + 6, first + 8, first + 10,
+                                                     first + 12, first + 14);
+            v[k].v = _mm256_permutevar8x32_ps(t.lo, _mm256_srlv_epi32(broadcast_word(p + k / 2 * 4), shifts));
+        }
+    }
+}
+
+// Entries by low and high byte, in both halves. Fields become bytes, and pieces of eight change places so that
+// interleaving within 128 bits gives element order.
+struct table16 {
+    __m256i lo, hi;
+};
+inline table16 make_table(const uint16_t (&entries)[16]) {
+    const __m256i low_bytes = _mm256_set1_epi16(0xff);
+    const __m256i e = load_bytes(entries).v;
+    const __m256i lo = _mm256_packus_epi16(_mm256_and_si256(e, low_bytes), _mm256_and_si256(e, low_bytes));
+    const __m256i hi = _mm256_packus_epi16(_mm256_srli_epi16(e, 8), _mm256_srli_epi16(e, 8));
+    return {_mm256_permute4x64_epi64(lo, 0x88), _mm256_permute4x64_epi64(hi, 0x88)};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, table16 t, bytes (&v)[2]) {
+    __m256i fields;
+    if constexpr (Q::bits == 4) {
+        // Byte b as a word, beside itself shifted by four:   0000hhhhhhhhllll & 0000111100001111
+        const __m256i b = _mm256_cvtepu8_epi16(load128(p));
+        fields = _mm256_and_si256(_mm256_or_si256(b, _mm256_slli_epi16(b, 4)), _mm256_set1_epi16(0x0f0f));
+    } else {
+        const __m256i b = _mm256_cvtepu8_epi32(load64(p));
+        const __m256i two = _mm256_or_si256(b, _mm256_slli_epi32(b, 12));
+        fields = _mm256_and_si256(_mm256_or_si256(two, _mm256_slli_epi32(two, 6)), _mm256_set1_epi32(0x03030303));
+    }
+    fields = _mm256_permute4x64_epi64(fields, 0xd8);
+    const __m256i lo = _mm256_shuffle_epi8(t.lo, fields);
+    const __m256i hi = _mm256_shuffle_epi8(t.hi, fields);
+    v[0].v = _mm256_unpacklo_epi8(lo, hi);
+    v[1].v = _mm256_unpackhi_epi8(lo, hi);
+}
+
+}  // namespace simd
+}  // namespace
+}  // namespace piquant

@@ -1,0 +1,246 @@
+// AVX-512: codes into registers and out of them.
+#pragma once
+
+#include "simd/avx512.hpp"
+
+namespace piquant {
+namespace {
+namespace simd {
+
+// --- widen -----------------------------------------------------------------------------------------------------
+
+inline __m512i widen(uint8, const unsigned char* p) {
+    return _mm512_cvtepu8_epi32(load128(p));
+}
+inline __m512i widen(int8, const unsigned char* p) {
+    return _mm512_cvtepi8_epi32(load128(p));
+}
+inline __m512i widen(uint16, const unsigned char* p) {
+    return _mm512_cvtepu16_epi32(load256(p));
+}
+inline __m512i widen(int16, const unsigned char* p) {
+    return _mm512_cvtepi16_epi32(load256(p));
+}
+// Sixteen crumbs fill a 32-bit word: broadcast it (from memory that is a load and nothing else), and lane l shifts by
+// 2 l. Signed fields go to the top of the lane and come back with an arithmetic shift.
+inline __m512i broadcast_word(const unsigned char* p) {
+    int32_t word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return _mm512_set1_epi32(word);
+}
+inline __m512i widen(uint2, const unsigned char* p) {
+    return _mm512_and_si512(_mm512_srlv_epi32(broadcast_word(p), ramp(0, 2)), _mm512_set1_epi32(3));
+}
+inline __m512i widen(int2, const unsigned char* p) {
+    return _mm512_srai_epi32(_mm512_sllv_epi32(broadcast_word(p), ramp(30, -2)), 30);
+}
+// Always inlined: results in an array would go through memory otherwise.
+template <class Q>
+PIQUANT_INLINE void load_codes4(Q type, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 4; ++k) {
+        c[k].v = widen(type, p + bytes_for(k * lanes, Q::bits));
+    }
+}
+
+// Eight nibbles fill a 32-bit word. A vector takes two words, eight lanes each, out of one register of eight words:
+//
+//   lane      0  1  2 ..  7 |  8  9 .. 15
+//   word     2k 2k 2k .. 2k | 2k + 1 ..         one vpermd
+//   shift     0  4  8 .. 28 |  0  4 .. 28       one variable shift
+inline __m512i nibble_words(__m512i words, int k) {
+    return _mm512_permutexvar_epi32(_mm512_srli_epi32(ramp(16 * k, 1), 3), words);
+}
+PIQUANT_INLINE void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
+    const __m512i shifts = _mm512_and_si512(ramp(0, 4), _mm512_set1_epi32(28));
+    const __m512i words = _mm512_castsi256_si512(load256(p));
+    for (int k = 0; k < 4; ++k) {
+        c[k].v = _mm512_and_si512(_mm512_srlv_epi32(nibble_words(words, k), shifts), _mm512_set1_epi32(15));
+    }
+}
+PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
+    const __m512i shifts = _mm512_and_si512(ramp(28, -4), _mm512_set1_epi32(28));
+    const __m512i words = _mm512_castsi256_si512(load256(p));
+    for (int k = 0; k < 4; ++k) {
+        c[k].v = _mm512_srai_epi32(_mm512_sllv_epi32(nibble_words(words, k), shifts), 28);
+    }
+}
+// Vector k of the fields at p, each in the low bits of its lane with others above it.
+template <int Bits>
+inline __m512i low_fields(const unsigned char* p, int k) {
+    if constexpr (Bits == 4) {
+        const __m512i shifts = _mm512_and_si512(ramp(0, 4), _mm512_set1_epi32(28));
+        return _mm512_srlv_epi32(nibble_words(_mm512_castsi256_si512(load256(p)), k), shifts);
+    } else {
+        return _mm512_srlv_epi32(broadcast_word(p + 4 * k), ramp(0, 2));
+    }
+}
+// 64 fields as bytes. A byte b is widened, shifted copies put every field at the bottom of a byte, a mask cleans up:
+//   4 bit   b | b << 4               0000hhhhhhhhllll & 0000111100001111
+//   2 bit   (b | b << 12) | ... << 6
+template <int Bits>
+inline __m512i fields_in_bytes(const unsigned char* p) {
+    if constexpr (Bits == 4) {
+        const __m512i b = _mm512_cvtepu8_epi16(load256(p));
+        return _mm512_and_si512(_mm512_or_si512(b, _mm512_slli_epi16(b, 4)), _mm512_set1_epi16(0x0f0f));
+    } else {
+        const __m512i b = _mm512_cvtepu8_epi32(load128(p));
+        const __m512i two = _mm512_or_si512(b, _mm512_slli_epi32(b, 12));
+        return _mm512_and_si512(_mm512_or_si512(two, _mm512_slli_epi32(two, 6)), _mm512_set1_epi32(0x03030303));
+    }
+}
+inline i32 load_codes(const unsigned char* p) {
+    return {load_bytes(p).v};
+}
+
+// --- narrow ----------------------------------------------------------------------------------------------------
+
+inline bytes splat_u8(unsigned x) {
+    return {_mm512_set1_epi8(static_cast<char>(x))};
+}
+inline bytes splat_u16(unsigned x) {
+    return {_mm512_set1_epi16(static_cast<short>(x))};
+}
+inline bytes splat_pattern(uint32_t x) {
+    return {_mm512_set1_epi32(static_cast<int>(x))};
+}
+inline bytes operator^(bytes a, bytes b) {
+    return {_mm512_xor_si512(a.v, b.v)};
+}
+inline bytes max_u8(bytes a, bytes b) {
+    return {_mm512_max_epu8(a.v, b.v)};
+}
+inline bytes max_u16(bytes a, bytes b) {
+    return {_mm512_max_epu16(a.v, b.v)};
+}
+
+// Eight-byte pieces of a packed register: a0 b0 a1 b1 a2 b2 a3 b3 -> a0 a1 a2 a3 b0 b1 b2 b3.
+inline bytes sort_pairs(__m512i packed) {
+    return {_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packed)};
+}
+template <int Bits>
+inline bytes max_signed(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {_mm512_max_epi16(a.v, b.v)};
+    } else if constexpr (Bits == 32) {
+        return {_mm512_max_epi32(a.v, b.v)};
+    } else {
+        return {_mm512_max_epi64(a.v, b.v)};
+    }
+}
+template <int Bits>
+inline bytes max_unsigned(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {_mm512_max_epu16(a.v, b.v)};
+    } else if constexpr (Bits == 32) {
+        return {_mm512_max_epu32(a.v, b.v)};
+    } else {
+        return {_mm512_max_epu64(a.v, b.v)};
+    }
+}
+
+// Evens of eight elements, then their odds -> element order: 16-bit elements, or bytes.
+inline __m512i deal_words(__m512i x) {
+    return _mm512_shuffle_epi8(
+        x, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15)));
+}
+inline __m512i deal_bytes(__m512i x) {
+    return _mm512_shuffle_epi8(
+        x, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15)));
+}
+// Four-byte pieces of a register packed twice: a0 b0 c0 d0 | a1 b1 c1 d1 | .. -> a0 a1 a2 a3 b0 b1 ..
+inline bytes sort_quads(__m512i packed) {
+    return {_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), packed)};
+}
+template <bool Interleaved>
+inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
+    const __m512i ab = _mm512_add_epi16(_mm512_packs_epi32(a.v, b.v), zero.v);
+    const __m512i cd = _mm512_add_epi16(_mm512_packs_epi32(c.v, d.v), zero.v);
+    const __m512i packed = _mm512_packus_epi16(ab, cd);
+    if constexpr (Interleaved) {
+        return sort_pairs(deal_bytes(packed));
+    } else {
+        return sort_quads(packed);
+    }
+}
+
+// Upper halves of a + u and b + u, u the random words. The lower half l carries if l + u > 0xffff, that is l > ~u: one
+// permutation gathers the lower halves of both vectors, one the upper halves, and 32 comparisons are one.
+template <bool Interleaved>
+inline __m512i upper_halves(i32 a, i32 b, words not_u, bytes zero) {
+    const __m512i lower = lower_halves<false, Interleaved>();
+    const __m512i l = _mm512_permutex2var_epi16(a.v, lower, b.v);
+    const __m512i h = _mm512_permutex2var_epi16(a.v, _mm512_add_epi16(lower, _mm512_set1_epi16(1)), b.v);
+    const __m512i zero_and_carry = _mm512_add_epi16(zero.v, _mm512_set1_epi16(1));
+    return _mm512_mask_add_epi16(_mm512_add_epi16(h, zero.v), _mm512_cmpgt_epu16_mask(l, not_u.v), h, zero_and_carry);
+}
+template <bool Interleaved>
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
+    const __m512i ab = upper_halves<Interleaved>(a, b, u_ab, zero);
+    const __m512i cd = upper_halves<Interleaved>(c, d, u_cd, zero);
+    const __m512i packed = _mm512_packus_epi16(ab, cd);
+    return Interleaved ? sort_pairs(packed) : sort_quads(packed);
+}
+template <bool Interleaved>
+inline bytes narrow2(i32 a, i32 b) {
+    const __m512i packed = _mm512_packus_epi32(a.v, b.v);
+    if constexpr (Interleaved) {
+        return {deal_words(packed)};
+    } else {
+        return sort_pairs(packed);
+    }
+}
+
+// maddubs by (1, 16): each pair of bytes becomes even + 16 * odd, in 16 bits.
+inline bytes pack_nibbles(bytes a, bytes b) {
+    const __m512i weights = _mm512_set1_epi16(0x1001);
+    return sort_pairs(_mm512_packus_epi16(_mm512_maddubs_epi16(a.v, weights), _mm512_maddubs_epi16(b.v, weights)));
+}
+// maddubs by (1, 4), then madd by (1, 16): each four bytes become one, in 32 bits.
+inline i32 pack_quads(bytes a) {
+    const __m512i pairs = _mm512_maddubs_epi16(a.v, _mm512_set1_epi16(0x0401));
+    return {_mm512_madd_epi16(pairs, _mm512_set1_epi32(0x00100001))};
+}
+inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
+    return narrow4<false>(pack_quads(a), pack_quads(b), pack_quads(c), pack_quads(d), bytes{_mm512_setzero_si512()});
+}
+
+// --- table -------------------------------------------------------------------------------------------------------
+
+// vpermps reads four bits of each index, so fields may have others above them.
+struct table32 {
+    __m512 v;
+};
+inline table32 make_table(const float (&entries)[16]) {
+    return {_mm512_loadu_ps(entries)};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
+    for (int k = 0; k < 4; ++k) {
+        v[k].v = _mm512_permutexvar_ps(low_fields<Q::bits>(p, k), t.v);
+    }
+}
+
+// Entries by low and high byte, in every 128 bits. Fields become bytes, and pieces of eight change places so that
+// interleaving within 128 bits gives element order.
+struct table16 {
+    __m512i lo, hi;
+};
+inline table16 make_table(const uint16_t (&entries)[16]) {
+    const __m256i e = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(entries));
+    const __m128i lo = _mm256_cvtepi16_epi8(e);
+    const __m128i hi = _mm256_cvtepi16_epi8(_mm256_srli_epi16(e, 8));
+    return {_mm512_broadcast_i32x4(lo), _mm512_broadcast_i32x4(hi)};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, table16 t, bytes (&v)[2]) {
+    const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m512i fields = _mm512_permutexvar_epi64(order, fields_in_bytes<Q::bits>(p));
+    const __m512i lo = _mm512_shuffle_epi8(t.lo, fields);
+    const __m512i hi = _mm512_shuffle_epi8(t.hi, fields);
+    v[0].v = _mm512_unpacklo_epi8(lo, hi);
+    v[1].v = _mm512_unpackhi_epi8(lo, hi);
+}
+
+}  // namespace simd
+}  // namespace
+}  // namespace piquant

@@ -1,0 +1,234 @@
+// AArch64 Advanced SIMD: codes into registers and out of them.
+#pragma once
+
+#include "simd/neon.hpp"
+
+namespace piquant {
+namespace {
+namespace simd {
+
+// --- widen -----------------------------------------------------------------------------------------------------
+
+// Zero extension by table: lane l of vector k takes byte 4 k + l, then three indices that are out of range and give 0.
+// Four instructions for 16 codes; two steps of widening would take six.
+inline void extend_u8(uint8x16_t x, i32 (&c)[4]) {
+    for (uint32_t k = 0; k < 4; ++k) {
+        const uint32x4_t first = {0xffffff00u, 0xffffff01u, 0xffffff02u, 0xffffff03u};
+        const uint8x16_t index = vreinterpretq_u8_u32(vaddq_u32(first, vdupq_n_u32(4 * k)));
+        c[k].v = vreinterpretq_s32_u8(vqtbl1q_u8(x, index));
+    }
+}
+inline void extend_s16(int16x8_t x, i32& lo, i32& hi) {
+    lo.v = vmovl_s16(vget_low_s16(x));
+    hi.v = vmovl_high_s16(x);
+}
+inline void extend_s8(int8x16_t x, i32 (&c)[4]) {
+    extend_s16(vmovl_s8(vget_low_s8(x)), c[0], c[1]);
+    extend_s16(vmovl_high_s8(x), c[2], c[3]);
+}
+
+PIQUANT_INLINE void load_codes4(uint8, const unsigned char* p, i32 (&c)[4]) {
+    extend_u8(load128(p), c);
+}
+PIQUANT_INLINE void load_codes4(int8, const unsigned char* p, i32 (&c)[4]) {
+    extend_s8(vreinterpretq_s8_u8(load128(p)), c);
+}
+PIQUANT_INLINE void load_codes4(uint16, const unsigned char* p, i32 (&c)[4]) {
+    const uint16x8_t zero = vdupq_n_u16(0);
+    for (size_t k = 0; k < 2; ++k) {
+        const uint16x8_t x = vreinterpretq_u16_u8(load128(p + 16 * k));
+        c[2 * k].v = vreinterpretq_s32_u16(vzip1q_u16(x, zero));
+        c[2 * k + 1].v = vreinterpretq_s32_u16(vzip2q_u16(x, zero));
+    }
+}
+PIQUANT_INLINE void load_codes4(int16, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 2; ++k) {
+        extend_s16(vreinterpretq_s16_u8(load128(p + 16 * k)), c[2 * k], c[2 * k + 1]);
+    }
+}
+
+// Packed codes: repeat every byte once per field, and shift each copy by its own amount (ushl: positive is left).
+// Unsigned fields go to the bottom of the byte and are masked, signed ones to the top and shifted back arithmetically.
+//
+//   4-bit   copies of byte 0, 0, 1, 1, ...         right by 0, 4, 0, 4, ...    or left by 4, 0, 4, 0, ...
+//   2-bit   copies of byte 0, 0, 0, 0, 1, ...      right by 0, 2, 4, 6, ...    or left by 6, 4, 2, 0, ...
+inline uint8x16_t fields_of_nibbles(const unsigned char* p, int8x16_t shifts) {
+    const uint8x16_t copies = {0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7};
+    return vshlq_u8(vqtbl1q_u8(vcombine_u8(load64(p), vdup_n_u8(0)), copies), shifts);
+}
+inline uint8x16_t fields_of_crumbs(const unsigned char* p, int8x16_t shifts) {
+    const uint8x16_t copies = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+    uint32_t word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return vshlq_u8(vqtbl1q_u8(vreinterpretq_u8_u32(vdupq_n_u32(word)), copies), shifts);
+}
+PIQUANT_INLINE void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
+    const int8x16_t shifts = {0, -4, 0, -4, 0, -4, 0, -4, 0, -4, 0, -4, 0, -4, 0, -4};
+    extend_u8(vandq_u8(fields_of_nibbles(p, shifts), vdupq_n_u8(15)), c);
+}
+PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
+    const int8x16_t shifts = {4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0};
+    extend_s8(vshrq_n_s8(vreinterpretq_s8_u8(fields_of_nibbles(p, shifts)), 4), c);
+}
+PIQUANT_INLINE void load_codes4(uint2, const unsigned char* p, i32 (&c)[4]) {
+    const int8x16_t shifts = {0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6};
+    extend_u8(vandq_u8(fields_of_crumbs(p, shifts), vdupq_n_u8(3)), c);
+}
+PIQUANT_INLINE void load_codes4(int2, const unsigned char* p, i32 (&c)[4]) {
+    const int8x16_t shifts = {6, 4, 2, 0, 6, 4, 2, 0, 6, 4, 2, 0, 6, 4, 2, 0};
+    extend_s8(vshrq_n_s8(vreinterpretq_s8_u8(fields_of_crumbs(p, shifts)), 6), c);
+}
+inline i32 load_codes(const unsigned char* p) {
+    return {vreinterpretq_s32_u8(load128(p))};
+}
+
+// --- narrow ----------------------------------------------------------------------------------------------------
+
+inline uint16x8_t u16(bytes a) {
+    return vreinterpretq_u16_u8(a.v);
+}
+inline int16x8_t s16(bytes a) {
+    return vreinterpretq_s16_u8(a.v);
+}
+inline bytes splat_u8(unsigned x) {
+    return {vdupq_n_u8(static_cast<uint8_t>(x))};
+}
+inline bytes splat_u16(unsigned x) {
+    return {vreinterpretq_u8_u16(vdupq_n_u16(static_cast<uint16_t>(x)))};
+}
+inline bytes splat_pattern(uint32_t x) {
+    return {vreinterpretq_u8_u32(vdupq_n_u32(x))};
+}
+inline bytes operator^(bytes a, bytes b) {
+    return {veorq_u8(a.v, b.v)};
+}
+inline bytes max_u8(bytes a, bytes b) {
+    return {vmaxq_u8(a.v, b.v)};
+}
+inline bytes max_u16(bytes a, bytes b) {
+    return {vreinterpretq_u8_u16(vmaxq_u16(u16(a), u16(b)))};
+}
+// There is no maximum of 64-bit integers, but a comparison.
+template <int Bits>
+inline bytes max_signed(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {vreinterpretq_u8_s16(vmaxq_s16(s16(a), s16(b)))};
+    } else if constexpr (Bits == 32) {
+        return {vreinterpretq_u8_s32(vmaxq_s32(vreinterpretq_s32_u8(a.v), vreinterpretq_s32_u8(b.v)))};
+    } else {
+        const uint64x2_t above = vcgtq_s64(vreinterpretq_s64_u8(b.v), vreinterpretq_s64_u8(a.v));
+        return {vbslq_u8(vreinterpretq_u8_u64(above), b.v, a.v)};
+    }
+}
+template <int Bits>
+inline bytes max_unsigned(bytes a, bytes b) {
+    if constexpr (Bits == 16) {
+        return {vreinterpretq_u8_u16(vmaxq_u16(u16(a), u16(b)))};
+    } else if constexpr (Bits == 32) {
+        return {vreinterpretq_u8_u32(vmaxq_u32(vreinterpretq_u32_u8(a.v), vreinterpretq_u32_u8(b.v)))};
+    } else {
+        const uint64x2_t above = vcgtq_u64(vreinterpretq_u64_u8(b.v), vreinterpretq_u64_u8(a.v));
+        return {vbslq_u8(vreinterpretq_u8_u64(above), b.v, a.v)};
+    }
+}
+
+template <bool>
+inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
+    const int16x8_t ab = vaddq_s16(vqmovn_high_s32(vqmovn_s32(a.v), b.v), s16(zero));
+    const int16x8_t cd = vaddq_s16(vqmovn_high_s32(vqmovn_s32(c.v), d.v), s16(zero));
+    return {vqmovun_high_s16(vqmovun_s16(ab), cd)};
+}
+// Upper halves of a + u and b + u, u the random words, plus `zero`.
+inline int16x8_t upper_halves(i32 a, i32 b, words w, bytes zero) {
+    i32 u;
+    i32 v;
+    expand<false>(w, u, v);
+    const int16x8_t upper = vuzp2q_s16(vreinterpretq_s16_s32((a + u).v), vreinterpretq_s16_s32((b + v).v));
+    return vaddq_s16(upper, s16(zero));
+}
+template <bool>
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
+    return {vqmovun_high_s16(vqmovun_s16(upper_halves(a, b, u_ab, zero)), upper_halves(c, d, u_cd, zero))};
+}
+template <bool>
+inline bytes narrow2(i32 a, i32 b) {
+    return {vreinterpretq_u8_u16(vqmovun_high_s32(vqmovun_s32(a.v), b.v))};
+}
+
+// Even and odd codes apart, then sli puts the odd ones above the even ones: code 2k+1 << Bits | code 2k.
+template <int Bits>
+inline bytes join_pairs(bytes a, bytes b) {
+    return {vsliq_n_u8(vuzp1q_u8(a.v, b.v), vuzp2q_u8(a.v, b.v), Bits)};
+}
+inline bytes pack_nibbles(bytes a, bytes b) {
+    return join_pairs<4>(a, b);
+}
+// Pairs of crumbs are nibbles.
+inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
+    return join_pairs<4>(join_pairs<2>(a, b), join_pairs<2>(c, d));
+}
+
+// --- table -------------------------------------------------------------------------------------------------------
+
+// 16 fields as bytes.
+template <int Bits>
+inline uint8x16_t fields_in_bytes(const unsigned char* p) {
+    if constexpr (Bits == 4) {
+        const uint8x8_t b = load64(p);
+        const uint8x8_t even = vand_u8(b, vdup_n_u8(15));
+        const uint8x8_t odd = vshr_n_u8(b, 4);
+        return vcombine_u8(vzip1_u8(even, odd), vzip2_u8(even, odd));
+    } else {
+        // Every byte four times over, each copy shifted to another field.
+        uint32_t word;
+        __builtin_memcpy(&word, p, sizeof word);
+        const uint8x16_t four = vreinterpretq_u8_u32(vdupq_n_u32(word));
+        const uint8x16_t spread = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+        const int8x16_t shifts = {0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6};
+        return vandq_u8(vshlq_u8(vqtbl1q_u8(four, spread), shifts), vdupq_n_u8(3));
+    }
+}
+
+// Entries by byte: plane k holds byte k of all sixteen. tbl looks a plane up for 16 fields at once, and two steps of
+// interleaving put the bytes of each result together.
+struct table32 {
+    uint8x16x4_t plane;
+};
+inline table32 make_table(const float (&entries)[16]) {
+    return {vld4q_u8(reinterpret_cast<const uint8_t*>(entries))};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, const table32& t, f32 (&v)[4]) {
+    const uint8x16_t fields = fields_in_bytes<Q::bits>(p);
+    const uint8x16_t b0 = vqtbl1q_u8(t.plane.val[0], fields);
+    const uint8x16_t b1 = vqtbl1q_u8(t.plane.val[1], fields);
+    const uint8x16_t b2 = vqtbl1q_u8(t.plane.val[2], fields);
+    const uint8x16_t b3 = vqtbl1q_u8(t.plane.val[3], fields);
+    const uint16x8_t low_first = vreinterpretq_u16_u8(vzip1q_u8(b0, b1));
+    const uint16x8_t low_last = vreinterpretq_u16_u8(vzip2q_u8(b0, b1));
+    const uint16x8_t high_first = vreinterpretq_u16_u8(vzip1q_u8(b2, b3));
+    const uint16x8_t high_last = vreinterpretq_u16_u8(vzip2q_u8(b2, b3));
+    v[0].v = vreinterpretq_f32_u16(vzip1q_u16(low_first, high_first));
+    v[1].v = vreinterpretq_f32_u16(vzip2q_u16(low_first, high_first));
+    v[2].v = vreinterpretq_f32_u16(vzip1q_u16(low_last, high_last));
+    v[3].v = vreinterpretq_f32_u16(vzip2q_u16(low_last, high_last));
+}
+
+struct table16 {
+    uint8x16x2_t plane;
+};
+inline table16 make_table(const uint16_t (&entries)[16]) {
+    return {vld2q_u8(reinterpret_cast<const uint8_t*>(entries))};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, const table16& t, bytes (&v)[2]) {
+    const uint8x16_t fields = fields_in_bytes<Q::bits>(p);
+    const uint8x16_t lo = vqtbl1q_u8(t.plane.val[0], fields);
+    const uint8x16_t hi = vqtbl1q_u8(t.plane.val[1], fields);
+    v[0].v = vzip1q_u8(lo, hi);
+    v[1].v = vzip2q_u8(lo, hi);
+}
+
+}  // namespace simd
+}  // namespace
+}  // namespace piquant
