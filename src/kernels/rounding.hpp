@@ -52,7 +52,7 @@ inline T lowest_integer(const KernelArgs& a) {
     return static_cast<T>(static_cast<int64_t>(a.quant_min - a.zero_point));
 }
 
-// For codes of at most 8 bits. The upper clamp comes first, in float, because conversion turns overflow into the lowest
+// For codes of at most 8 bits, and stochastically for integers from -2^15 on. The upper clamp comes first, in float, because conversion turns overflow into the lowest
 // integer; its bound is an integer, so that rounding, which is monotone, cannot leave it. Below, the result is exact for
 // y > -2^15, and beyond a number of at most -2^15 + 1, which saturates any such code; NaN is the lowest integer.
 // Stochastic rounding is one addition in fixed point, whose carry is the rounding:

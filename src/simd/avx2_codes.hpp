@@ -165,6 +165,15 @@ inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, b
     return Interleaved ? sort_pairs(packed) : sort_quads(packed);
 }
 template <bool Interleaved>
+inline bytes narrow2_upper(i32 a, i32 b, words u, bytes zero) {
+    const __m256i upper = _mm256_add_epi16(upper_halves<Interleaved>(a, b, u), zero.v);
+    if constexpr (Interleaved) {
+        return {upper};
+    } else {
+        return sort_pairs(upper);
+    }
+}
+template <bool Interleaved>
 inline bytes narrow2(i32 a, i32 b) {
     const __m256i packed = _mm256_packus_epi32(a.v, b.v);
     if constexpr (Interleaved) {

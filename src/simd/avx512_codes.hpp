@@ -181,6 +181,15 @@ inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, b
     return Interleaved ? sort_pairs(packed) : sort_quads(packed);
 }
 template <bool Interleaved>
+inline bytes narrow2_upper(i32 a, i32 b, words u, bytes zero) {
+    const __m512i upper = upper_halves<Interleaved>(a, b, u, zero);
+    if constexpr (Interleaved) {
+        return {upper};
+    } else {
+        return sort_pairs(upper);
+    }
+}
+template <bool Interleaved>
 inline bytes narrow2(i32 a, i32 b) {
     const __m512i packed = _mm512_packus_epi32(a.v, b.v);
     if constexpr (Interleaved) {

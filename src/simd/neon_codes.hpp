@@ -151,6 +151,10 @@ inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, b
     return {vqmovun_high_s16(vqmovun_s16(upper_halves(a, b, u_ab, zero)), upper_halves(c, d, u_cd, zero))};
 }
 template <bool>
+inline bytes narrow2_upper(i32 a, i32 b, words u, bytes zero) {
+    return {vreinterpretq_u8_s16(upper_halves(a, b, u, zero))};
+}
+template <bool>
 inline bytes narrow2(i32 a, i32 b) {
     return {vreinterpretq_u8_u16(vqmovun_high_s32(vqmovun_s32(a.v), b.v))};
 }

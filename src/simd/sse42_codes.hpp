@@ -139,6 +139,10 @@ inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, b
     return {_mm_packus_epi16(ab, cd)};
 }
 template <bool>
+inline bytes narrow2_upper(i32 a, i32 b, words u, bytes zero) {
+    return {_mm_add_epi16(upper_halves(a, b, u), zero.v)};
+}
+template <bool>
 inline bytes narrow2(i32 a, i32 b) {
     return {_mm_packus_epi32(a.v, b.v)};
 }

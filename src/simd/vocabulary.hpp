@@ -30,6 +30,8 @@
 //              narrow4_upper<Interleaved>(a, b, c, d, u, v, zero)    the same of the upper halves of the lanes, once words
 //                                          u are added to the first pair and v to the second
 //              narrow2<Interleaved>(a, b)  a pair: saturate to uint16
+//              narrow2_upper<Interleaved>(a, b, u, zero)    a pair: upper halves of the lanes once words u are added, plus
+//                                          16-bit `zero`, modulo 2^16
 //              pack_nibbles(a, b)          2 registers of codes 0..15 -> 1    pack_crumbs(a, b, c, d)    codes 0..3
 //              splat_u8, splat_u16, splat_pattern, max_u8, max_u16, bytes ^ bytes
 //   patterns   max_signed<bits>(a, b), max_unsigned<bits>(a, b)    bytes as integers of 16, 32 or 64 bits
