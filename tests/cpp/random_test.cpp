@@ -3,39 +3,18 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
 #include <random>
 #include <vector>
 
 #include "kernel_data.hpp"
+#include "random_model.hpp"
 
 namespace piquant {
 namespace {
 
-using Words4 = std::array<uint32_t, 4>;
-using Words2 = std::array<uint32_t, 2>;
-
-// Philox4x32-10 as the paper has it, with all of the counter that block_keys leaves zero.
-Words4 philox(Words4 counter, Words2 key) {
-    for (int round = 0; round < 10; ++round) {
-        const uint64_t a = uint64_t{0xD2511F53} * counter[0];
-        const uint64_t b = uint64_t{0xCD9E8D57} * counter[2];
-        counter = {uint32_t(b >> 32) ^ counter[1] ^ key[0], uint32_t(b), uint32_t(a >> 32) ^ counter[3] ^ key[1],
-                   uint32_t(a)};
-        key = {key[0] + 0x9E3779B9, key[1] + 0xBB67AE85};
-    }
-    return counter;
-}
-
-uint16_t model_word(uint64_t seed, uint64_t index) {
-    const uint64_t block = index / 65536;
-    const Words4 keys = philox({uint32_t(block), uint32_t(block >> 32), 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)});
-    uint32_t w = static_cast<uint32_t>(index % 65536 / 2) * 0x9e3779b9u + keys[0];
-    w = (w ^ w >> 16) * 0x7feb352du;
-    w = (w ^ w >> 15 ^ keys[1]) * 0x846ca68bu;
-    w ^= w >> 16;
-    return static_cast<uint16_t>(index % 2 != 0 ? w >> 16 : w & 0xffff);
-}
+using model::model_word;
+using model::philox;
+using model::Words4;
 
 // Known-answer tests that Random123 publishes.
 TEST(Philox, ModelGivesThePublishedVectors) {
