@@ -92,4 +92,11 @@ inline std::vector<const Isa*> vector_isas() {
     return found;
 }
 
+// And the scalar one.
+inline std::vector<const Isa*> all_isas() {
+    std::vector<const Isa*> found = vector_isas();
+    found.push_back(&isas[isa_count - 1]);
+    return found;
+}
+
 }  // namespace piquant
