@@ -1,9 +1,9 @@
-// The caller's floating-point state neither changes a result nor is changed: directed rounding, flushed subnormals,
-// unmasked exceptions.
+// The caller's floating-point state neither changes a result nor is changed: each rounding mode with and without flushing
+// of subnormal results and inputs, raised flags, unmasked exceptions; on every instruction set, by one thread and by a pool.
 #include <gtest/gtest.h>
 
-#include <cfenv>
-#include <functional>
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "kernel_data.hpp"
@@ -16,14 +16,56 @@
 namespace piquant {
 namespace {
 
-// Digest of every output that depends on rounding or on subnormals: both rounding modes, both reductions, every float
-// type, and the parameters.
+#if defined(__x86_64__)
+uint64_t control_word() {
+    return _mm_getcsr();
+}
+void set_control_word(uint64_t word) {
+    _mm_setcsr(static_cast<unsigned>(word));
+}
+std::vector<uint64_t> control_words() {
+    constexpr uint64_t reset = 0x1f80;
+    std::vector<uint64_t> words;
+    for (uint64_t rounding = 0; rounding < 4; ++rounding) {
+        for (const uint64_t flush : {0x0000, 0x8000, 0x0040, 0x8040}) {  // results, inputs
+            words.push_back(reset | rounding << 13 | flush);
+        }
+    }
+    words.push_back(reset | 0x3f);  // every sticky flag raised
+    words.push_back(reset | 0x01);  // one of them
+    words.push_back(0);             // every exception unmasked: a kernel that raised one would kill the process
+    return words;
+}
+#elif defined(__aarch64__)
+uint64_t control_word() {
+    uint64_t word;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(word));
+    return word;
+}
+void set_control_word(uint64_t word) {
+    __asm__ volatile("msr fpcr, %0" : : "r"(word));
+}
+std::vector<uint64_t> control_words() {
+    std::vector<uint64_t> words;
+    for (uint64_t rounding = 0; rounding < 4; ++rounding) {
+        for (const uint64_t flush : {0, 1 << 24, 1 << 19, 1 << 25}) {  // FZ, FZ16, and default NaNs
+            words.push_back(rounding << 22 | flush);
+        }
+    }
+    return words;
+}
+#endif
+
+// Digest of every output that depends on rounding or on subnormals.
 class Digest {
 public:
     void add(const void* p, size_t n) {
         const auto* bytes = static_cast<const unsigned char*>(p);
-        for (size_t i = 0; i < n; ++i) {
-            value_ = (value_ ^ bytes[i]) * 0x100000001b3;
+        for (size_t i = 0; i < n; i += 8) {  // by eight: byte by byte it would take longer than what is tested
+            uint64_t word = 0;
+            std::memcpy(&word, bytes + i, std::min<size_t>(8, n - i));
+            value_ = (value_ ^ word) * 0x9e3779b97f4a7c15;
+            value_ ^= value_ >> 32;
         }
     }
     uint64_t value() const { return value_; }
@@ -32,78 +74,132 @@ private:
     uint64_t value_ = 0xcbf29ce484222325;
 };
 
-constexpr size_t count = 14003;  // two chunks for most pairs
+// All patterns of the 16-bit floats; of the wider ones those around a scale of 1.2e-38, little above the smallest normal
+// number, so that inputs and sums are subnormal. Two chunks and more for a pool.
+struct Input {
+    size_t n;
+    Bytes bytes;
+};
+
+const std::vector<Input>& inputs() {
+    static const std::vector<Input> made = [] {
+        std::mt19937_64 random(1);
+        std::vector<Input> all;
+        for (int f = 0; f < float_count; ++f) {
+            const auto real = static_cast<DType>(f);
+            Input input{14003, {}};
+            if (info(real).bits == 16) {
+                input.n = 65536;
+                input.bytes.resize(2 * input.n);
+                for (size_t i = 0; i < input.n; ++i) {
+                    const auto pattern = static_cast<uint16_t>(i);
+                    std::memcpy(input.bytes.data() + 2 * i, &pattern, 2);
+                }
+            } else {
+                input.bytes = float_data(real, input.n, 1.2e-38, random);
+            }
+            all.push_back(input);
+        }
+        return all;
+    }();
+    return made;
+}
+
+// A call, which leaves the control word as it was.
+template <class Call>
+void expect(piquant_status_t status, const Call& call) {
+    const uint64_t before = control_word();
+    const piquant_status_t actual = call();
+    const uint64_t after = control_word();
+    EXPECT_EQ(actual, status);
+    EXPECT_EQ(after, before);
+}
 
 void transforms(piquant_context_t* context, Digest& digest) {
-    static const std::vector<Bytes> inputs = [] {
-        std::mt19937_64 random(1);
-        std::vector<Bytes> made;
-        for (int f = 0; f < float_count; ++f) {
-            made.push_back(float_data(static_cast<DType>(f), count, 1.2e-38, random));
-        }
-        return made;
-    }();
+    // The inverse of 2e38 is subnormal.
+    const struct {
+        piquant_round_mode_t round;
+        piquant_reduce_op_t reduce;
+        double scale;
+    } modes[] = {{PIQUANT_NEAREST, PIQUANT_SET, 1.2e-38},
+                 {PIQUANT_STOCHASTIC, PIQUANT_SET, 1.2e-38},
+                 {PIQUANT_NEAREST, PIQUANT_ADD, 1.2e-38},
+                 {PIQUANT_STOCHASTIC, PIQUANT_ADD, 0.1},
+                 {PIQUANT_NEAREST, PIQUANT_SET, 2e38}};
     for (int f = 0; f < float_count; ++f) {
         const auto real = static_cast<piquant_dtype_t>(f);
-        const Bytes& in = inputs[static_cast<size_t>(f)];
+        const auto& [n, in] = inputs()[static_cast<size_t>(f)];
         for (const piquant_dtype_t code : {PIQUANT_UINT4, PIQUANT_INT16, PIQUANT_UINT32, PIQUANT_INT64}) {
-            // 1.2e-38 is little above the smallest normal: inputs and sums are subnormal. The inverse of 2e38 is.
-            const struct {
-                piquant_round_mode_t round;
-                piquant_reduce_op_t reduce;
-                double scale;
-            } modes[] = {{PIQUANT_NEAREST, PIQUANT_SET, 1.2e-38},
-                         {PIQUANT_STOCHASTIC, PIQUANT_SET, 1.2e-38},
-                         {PIQUANT_NEAREST, PIQUANT_ADD, 1.2e-38},
-                         {PIQUANT_STOCHASTIC, PIQUANT_ADD, 0.1},
-                         {PIQUANT_NEAREST, PIQUANT_SET, 2e38}};
             for (const auto& [round, reduce, scale] : modes) {
                 piquant_options_t o = PIQUANT_OPTIONS_INIT;
                 o.round_mode = round;
                 o.reduce_op = reduce;
-                Bytes codes(piquant_size(code, count));
+                Bytes codes(piquant_size(code, n));
                 Bytes sum = in;
-                EXPECT_EQ(piquant_quantize(context, in.data(), real, codes.data(), code, count, scale, 1, &o),
-                          PIQUANT_OK);
-                EXPECT_EQ(piquant_dequantize(context, codes.data(), code, sum.data(), real, count, scale, 0, &o),
-                          PIQUANT_OK);
+                expect(PIQUANT_OK,
+                       [&] { return piquant_quantize(context, in.data(), real, codes.data(), code, n, scale, 1, &o); });
+                expect(PIQUANT_OK, [&] {
+                    return piquant_dequantize(context, codes.data(), code, sum.data(), real, n, scale, 0, &o);
+                });
                 digest.add(codes.data(), codes.size());
                 digest.add(sum.data(), sum.size());
-                EXPECT_EQ(piquant_quantize_dequantize(context, in.data(), sum.data(), real, code, count, scale, 1, &o),
-                          PIQUANT_OK);
+                expect(PIQUANT_OK, [&] {
+                    return piquant_quantize_dequantize(context, in.data(), sum.data(), real, code, n, scale, 1, &o);
+                });
                 digest.add(sum.data(), sum.size());
             }
+            expect(PIQUANT_ERROR_SCALE, [&] {
+                unsigned char out[64];
+                return piquant_quantize(context, in.data(), real, out, code, 1, 0.0, 1, nullptr);
+            });
         }
     }
+}
+
+// Extents, by float type: subnormal, of a scale below the smallest normal one, and of an inexact quotient.
+template <class F>
+std::vector<Input> extents(std::initializer_list<double> sizes) {
+    std::vector<Input> made;
+    const size_t bytes = bytes_for(1, F::bits);
+    for (const double largest : sizes) {
+        Input input{14003, {}};
+        input.bytes.resize(input.n * bytes);
+        const std::pair<size_t, double> elements[] = {
+            {7, largest / 4}, {input.n / 2, -largest}, {input.n - 1, largest}};
+        for (const auto& [i, x] : elements) {
+            store_element<F>(input.bytes.data() + i * bytes, static_cast<typename F::compute>(x));
+        }
+        made.push_back(input);
+    }
+    return made;
 }
 
 void parameters(piquant_context_t* context, Digest& digest) {
-    static const std::vector<std::vector<float>> inputs = [] {
-        std::vector<std::vector<float>> made;
-        for (const float largest : {1e-40f, 3.3e-38f, 0.7f}) {  // floored scale, subnormal quotient, inexact quotient
-            made.emplace_back(count, largest / 7);
-            made.back()[count / 2] = -largest;
-            made.back()[count - 1] = largest / 3;
-        }
-        return made;
-    }();
-    for (const std::vector<float>& data : inputs) {
-        for (const int symmetric : {0, 1}) {
-            for (const piquant_dtype_t code : {PIQUANT_UINT4, PIQUANT_INT8, PIQUANT_INT32}) {
-                piquant_options_t o = PIQUANT_OPTIONS_INIT;
-                o.symmetric = symmetric;
-                double scale = 0;
-                int64_t zero_point = 0;
-                EXPECT_EQ(piquant_compute_quant_params(context, data.data(), PIQUANT_FLOAT32, code, count, &o, &scale,
-                                                       &zero_point),
-                          PIQUANT_OK);
-                digest.add(&scale, sizeof scale);
-                digest.add(&zero_point, sizeof zero_point);
+    static const std::vector<Input> made[float_count] = {
+        extents<float16>({0x1p-24, 0x1p-15, 1.0}), extents<bfloat16>({0x1p-130, 0x1p-124, 1.0}),
+        extents<float32>({0x1p-140, 0x1p-124, 1.0}), extents<float64>({0x1p-1060, 0x1p-1020, 1.0})};
+    for (int f = 0; f < float_count; ++f) {
+        const auto real = static_cast<piquant_dtype_t>(f);
+        for (const auto& [n, data] : made[f]) {
+            for (const int symmetric : {0, 1}) {
+                for (const piquant_dtype_t code : {PIQUANT_UINT4, PIQUANT_INT8, PIQUANT_INT32}) {
+                    piquant_options_t o = PIQUANT_OPTIONS_INIT;
+                    o.symmetric = symmetric;
+                    double scale = 0;
+                    int64_t zero_point = 0;
+                    expect(PIQUANT_OK, [&] {
+                        return piquant_compute_quant_params(context, data.data(), real, code, n, &o, &scale,
+                                                            &zero_point);
+                    });
+                    digest.add(&scale, sizeof scale);
+                    digest.add(&zero_point, sizeof zero_point);
+                }
             }
         }
     }
 }
 
+// What it reads is made by its first call, which must not come from a changed state.
 uint64_t everything(piquant_context_t* context) {
     Digest digest;
     transforms(context, digest);
@@ -111,56 +207,33 @@ uint64_t everything(piquant_context_t* context) {
     return digest.value();
 }
 
-class FloatEnvironmentTest : public testing::TestWithParam<int> {
-protected:
-    const uint64_t expected =  // also makes the inputs, which must not come from a changed state
-        everything(make_context(1).get());
+class FloatEnvironmentTest : public testing::TestWithParam<int> {};
 
-    void compare_under(const std::function<void()>& enter, const std::function<void()>& check_and_leave) {
-        // Workers inherit the state of the thread that starts them: this context's are started under it.
-        const ContextPtr context = make_parallel_context(static_cast<size_t>(GetParam()));
-        enter();
-        const uint64_t actual = everything(context.get());
-        check_and_leave();
-        EXPECT_EQ(actual, expected);
-    }
-};
-
-TEST_P(FloatEnvironmentTest, RoundingModes) {
-    for (const int mode : {FE_DOWNWARD, FE_UPWARD, FE_TOWARDZERO}) {
-        compare_under([=] { ASSERT_EQ(fesetround(mode), 0); },
-                      [=] {
-                          const int after = fegetround();
-                          fesetround(FE_TONEAREST);
-                          EXPECT_EQ(after, mode);
-                      });
-    }
-}
-
-#if defined(__x86_64__)
-TEST_P(FloatEnvironmentTest, ControlWords) {
-    const unsigned reset = 0x1f80;
-    const unsigned words[] = {
-        reset | 0x8040,  // flush to zero, denormals are zero
-        reset | 0x8000,
-        reset | 0x0040,
-        reset | 0x8040 | 0x6000,  // and towards zero
-        reset | 0x003f,           // every sticky flag raised
-        reset | 0x0001,           // one of them
-        0x0000,                   // every exception unmasked: a kernel that raised one would kill the process
-        reset,
-    };
-    for (const unsigned word : words) {
-        unsigned after = 0;
-        compare_under([=] { _mm_setcsr(word); },
-                      [&] {
-                          after = _mm_getcsr();
-                          _mm_setcsr(reset);
-                      });
-        EXPECT_EQ(after, word);
+TEST_P(FloatEnvironmentTest, ResultsDoNotDependOnItAndItStays) {
+    const auto threads = static_cast<size_t>(GetParam());
+    const uint64_t usual = control_word();
+    const uint64_t expected = everything(make_context(1).get());
+    bool warm = false;
+    for (const uint64_t word : control_words()) {
+        for (const Isa* isa : all_isas()) {
+            const ContextPtr context = make_parallel_context(threads);
+            ASSERT_EQ(piquant_context_set_isa(context.get(), isa->name), PIQUANT_OK);
+            // Workers inherit the state of the thread that starts them, the usual or the unusual one.
+            warm = !warm;
+            if (warm) {
+                Bytes out(inputs()[0].n);
+                ASSERT_EQ(piquant_quantize(context.get(), inputs()[0].bytes.data(), PIQUANT_FLOAT16, out.data(),
+                                           PIQUANT_UINT8, out.size(), 1, 0, nullptr),
+                          PIQUANT_OK);
+            }
+            set_control_word(word);
+            const uint64_t actual = everything(context.get());
+            set_control_word(usual);
+            EXPECT_EQ(actual, expected) << isa->name << ", control word " << std::hex << word;
+        }
+        warm = !warm;  // the other way around with the next
     }
 }
-#endif
 
 INSTANTIATE_TEST_SUITE_P(Threads, FloatEnvironmentTest, testing::Values(1, 3));
 
