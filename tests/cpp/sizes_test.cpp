@@ -15,8 +15,9 @@ namespace {
 
 constexpr size_t two31 = size_t{1} << 31;
 constexpr size_t two32 = size_t{1} << 32;
-constexpr size_t period = size_t{1} << 21;  // elements that a file holds
-constexpr size_t window = size_t{1} << 16;  // elements of a window, at the least
+constexpr size_t chunks_beyond = two32 + (size_t{1} << 24) + 5;  // some chunks of a pool begin beyond 2^32
+constexpr size_t period = size_t{1} << 21;                       // elements that a file holds
+constexpr size_t window = size_t{1} << 16;                       // elements of a window, at the least
 constexpr unsigned char canary = 0xa5;
 
 // Starts of windows, in elements: multiples of the window, so that they lie on pages whatever the width.
@@ -107,6 +108,10 @@ std::string name_of(const Case& c) {
            std::to_string(c.n) + (c.round == Round::stochastic ? "_stochastic" : "") +
            (c.reduce == Reduce::add ? "_add" : "") + "_threads" + std::to_string(c.threads) +
            (c.isa != nullptr ? std::string("_") + c.isa : "");
+}
+
+void PrintTo(const Case& c, std::ostream* out) {
+    *out << name_of(c);
 }
 
 constexpr double scale = 0.25;
@@ -217,16 +222,17 @@ std::vector<Case> cases() {
     const bool all = std::getenv("PIQUANT_SIZES") != nullptr && std::string(std::getenv("PIQUANT_SIZES")) == "all";
     std::vector<Case> found = {
         {Kind::quantize, DType::float32, DType::uint8, two31 + 1, nearest, set, 2, nullptr},
-        {Kind::quantize, DType::float16, DType::uint4, two32 + 5, nearest, set, 2, nullptr},
-        {Kind::quantize, DType::bfloat16, DType::uint2, two31 - 1, Round::stochastic, set, 1, nullptr},
-        {Kind::dequantize, DType::float16, DType::uint8, two32 + 5, nearest, set, 2, nullptr},
-        {Kind::parameters, DType::float16, DType::uint8, two32 + 5, nearest, set, 2, nullptr},
+        {Kind::quantize, DType::float16, DType::uint4, two32 + 5, nearest, set, 1, nullptr},
+        {Kind::quantize, DType::bfloat16, DType::uint2, chunks_beyond, Round::stochastic, set, 2, nullptr},
+        {Kind::dequantize, DType::float16, DType::uint8, chunks_beyond, nearest, set, 2, nullptr},
+        {Kind::fused, DType::bfloat16, DType::uint8, two31 - 1, nearest, set, 1, nullptr},
+        {Kind::parameters, DType::float16, DType::uint8, two32 + 5, nearest, set, 1, nullptr},
     };
     if (!all) {
         return found;
     }
     found.clear();
-    for (const size_t n : {two31 - 1, two31 + 1, two32 + 5}) {
+    for (const size_t n : {two31 - 1, two31 + 1, two32 + 5, chunks_beyond}) {
         for (const DType real : {DType::float16, DType::float32}) {
             for (const DType code : {DType::uint8, DType::uint4, DType::uint2, DType::int16, DType::int32}) {
                 for (const size_t threads : {size_t{1}, size_t{2}}) {
