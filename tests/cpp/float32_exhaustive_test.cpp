@@ -11,10 +11,17 @@ namespace {
 constexpr size_t chunk = 16384;
 constexpr DType codes[] = {DType::uint8, DType::int8, DType::uint4, DType::uint2, DType::int16};
 
+// How many patterns a part has.
+uint64_t patterns_of(const Share& part) {
+    constexpr uint64_t all = uint64_t{1} << 32;
+    return all / part.parts + (part.part < all % part.parts);
+}
+
 // One of each `parts` neighbouring patterns; which one changes along the way, so that every part has all exponents and all
 // low bits, and all parts together have every pattern once.
 uint32_t pattern_at(uint64_t k, const Share& part) {
-    const uint64_t turn = (k * 0x9e3779b97f4a7c15) >> 40;
+    const bool whole = (k + 1) * part.parts <= uint64_t{1} << 32;
+    const uint64_t turn = whole ? (k * 0x9e3779b97f4a7c15) >> 40 : 0;
     return static_cast<uint32_t>(k * part.parts + (part.part + turn) % part.parts);
 }
 
@@ -30,6 +37,26 @@ struct Input {
         }
     }
 };
+
+// Of the last 100,000 patterns, and of the first: all parts together have each once.
+TEST(Float32Parts, HaveEveryPatternOnce) {
+    constexpr uint64_t all = uint64_t{1} << 32;
+    for (const uint64_t parts : {1, 3, 64, 100, 128}) {
+        for (const uint64_t first : {uint64_t{0}, all - 100000}) {
+            std::vector<int> met(100000);
+            for (uint64_t part = 0; part < parts; ++part) {
+                const Share share = {part, parts};
+                for (uint64_t k = first / parts; k < std::min(first / parts + 100000, patterns_of(share)); ++k) {
+                    const uint64_t at = pattern_at(k, share) - first;
+                    if (at < met.size()) {
+                        ++met[at];
+                    }
+                }
+            }
+            EXPECT_EQ(std::count(met.begin(), met.end(), 1), 100000) << parts << " parts, from " << first;
+        }
+    }
+}
 
 // A round scale, whose products are exact, and one that rounds; small zero points, so that both ends clamp.
 class Float32Exhaustive : public testing::TestWithParam<double> {};
@@ -58,8 +85,7 @@ void check_fused(const Isa& isa, DType code, int round, const KernelArgs& args, 
 
 TEST_P(Float32Exhaustive, EveryPattern) {
     const Share part = share(128);
-    const uint64_t patterns = (uint64_t{1} << 32) / part.parts;
-    const uint64_t all = patterns + (part.part < (uint64_t{1} << 32) % part.parts);
+    const uint64_t all = patterns_of(part);
     const std::vector<const Isa*> here = all_isas();
     // Random words for chunks to start in, anywhere.
     constexpr uint64_t seed = 99;

@@ -232,21 +232,23 @@ std::vector<Case> cases() {
         return found;
     }
     found.clear();
+    const std::pair<DType, DType> types[] = {{DType::float32, DType::uint8},
+                                             {DType::float16, DType::uint4},
+                                             {DType::bfloat16, DType::uint2},
+                                             {DType::float16, DType::int32}};
     for (const size_t n : {two31 - 1, two31 + 1, two32 + 5, chunks_beyond}) {
-        for (const DType real : {DType::float16, DType::float32}) {
-            for (const DType code : {DType::uint8, DType::uint4, DType::uint2, DType::int16, DType::int32}) {
-                for (const size_t threads : {size_t{1}, size_t{2}}) {
-                    for (const Round round : {Round::nearest, Round::stochastic}) {
-                        found.push_back({Kind::quantize, real, code, n, round, set, threads, nullptr});
-                        found.push_back({Kind::fused, real, code, n, round, set, threads, nullptr});
-                    }
-                    for (const Reduce reduce : {Reduce::set, Reduce::add}) {
-                        found.push_back({Kind::dequantize, real, code, n, nearest, reduce, threads, nullptr});
-                    }
+        for (const auto& [real, code] : types) {
+            for (const size_t threads : {size_t{1}, size_t{2}}) {
+                for (const Round round : {Round::nearest, Round::stochastic}) {
+                    found.push_back({Kind::quantize, real, code, n, round, set, threads, nullptr});
+                    found.push_back({Kind::fused, real, code, n, round, set, threads, nullptr});
+                }
+                for (const Reduce reduce : {Reduce::set, Reduce::add}) {
+                    found.push_back({Kind::dequantize, real, code, n, nearest, reduce, threads, nullptr});
                 }
             }
-            found.push_back({Kind::parameters, real, DType::uint8, n, nearest, set, 2, nullptr});
         }
+        found.push_back({Kind::parameters, DType::float32, DType::uint8, n, nearest, set, 2, nullptr});
     }
     for (const Isa* isa : all_isas()) {
         for (const Kind kind : {Kind::quantize, Kind::dequantize, Kind::parameters}) {
