@@ -1,11 +1,14 @@
 # Instruction sets: name -> compiler flags, best first for each architecture. One unit, src/isa/isa.cpp, is compiled once
-# per entry. The flags must name exactly what src/dispatch/dispatch.cpp requires of the CPU for that entry.
+# per entry, and requires of the CPU what the flags let the compiler use, see src/dispatch/cpu_features.hpp.
+set(PIQUANT_BASELINE_FLAGS "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(PIQUANT_ISAS avx512 avx2 sse42 scalar)
   set(PIQUANT_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mf16c -mpopcnt)
   set(PIQUANT_FLAGS_avx2 -mavx2 -mf16c -mpopcnt)
   set(PIQUANT_FLAGS_sse42 -msse4.2 -mpopcnt)
   set(PIQUANT_FLAGS_scalar "")
+  # Undoes what CXXFLAGS may ask for (-march=native, -mavx2), in the units that run before the check of the CPU.
+  set(PIQUANT_BASELINE_FLAGS -march=x86-64 -mno-sse3 -mno-popcnt -mno-movbe -mno-lzcnt -mno-bmi -mno-bmi2)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
   set(PIQUANT_ISAS neon scalar)
   set(PIQUANT_FLAGS_neon "")  # Advanced SIMD is part of the baseline

@@ -3,11 +3,13 @@ find_package(Python 3.10 REQUIRED COMPONENTS Interpreter Development.Module)
 find_package(nanobind CONFIG REQUIRED)
 
 nanobind_add_module(_native NB_STATIC NOMINSIZE
+  python/src/import.cpp
   python/src/module.cpp
   python/src/context.cpp
   python/src/buffer.cpp
   python/src/errors.cpp
   python/src/measure.cpp)
+set_source_files_properties(python/src/import.cpp PROPERTIES COMPILE_OPTIONS "${PIQUANT_BASELINE_FLAGS}")
 target_link_libraries(_native PRIVATE piquant)
 target_compile_options(_native PRIVATE $<$<BOOL:${PIQUANT_WERROR}>:-Werror>)
 set_target_properties(_native PROPERTIES INSTALL_RPATH "$ORIGIN/lib")

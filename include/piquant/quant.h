@@ -76,7 +76,8 @@ typedef enum piquant_status PIQUANT_AS_INT {
     PIQUANT_ERROR_NUM_THREADS,     /* not in 1 .. PIQUANT_MAX_THREADS */
     PIQUANT_ERROR_ISA,             /* no such instruction set, or not on this CPU */
     PIQUANT_ERROR_ENVIRONMENT,     /* a PIQUANT_* environment variable holds no valid value */
-    PIQUANT_ERROR_MEMORY           /* out of memory */
+    PIQUANT_ERROR_MEMORY,          /* out of memory */
+    PIQUANT_ERROR_CPU              /* the library was compiled for a CPU with more instructions than this one */
 } piquant_status_t;
 
 typedef enum piquant_dtype PIQUANT_AS_INT {

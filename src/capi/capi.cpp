@@ -87,6 +87,8 @@ const char* piquant_status_string(piquant_status_t status) {
                    "scalar, "
                    "sse42, avx2, avx512, neon, PIQUANT_SERIAL_CUTOFF and PIQUANT_STREAM_THRESHOLD take bytes";
         case PIQUANT_ERROR_MEMORY: return "out of memory";
+        case PIQUANT_ERROR_CPU:
+            return "this CPU lacks instructions that the library was compiled for; build it without -march and -m flags";
     }
     return "unknown status";
 }
@@ -110,6 +112,9 @@ size_t piquant_size(piquant_dtype_t dtype, size_t n) {
 piquant_status_t piquant_context_create(piquant_context_t** context, size_t num_threads) {
     if (context == nullptr) {
         return PIQUANT_ERROR_NULL;
+    }
+    if (!piquant::cpu_runs_this_build()) {
+        return PIQUANT_ERROR_CPU;
     }
     try {
         Context* created = nullptr;

@@ -16,19 +16,9 @@ PIQUANT_ISA_LIST(X)
 
 namespace {
 
-struct Requirement {
-    const char* name;
-    uint32_t features;
-};
-
 // Every ISA of every architecture, best first within one. Names of another architecture are known, and never chosen.
-constexpr Requirement requirements[] = {
-    {"avx512", cpu_sse42 | cpu_avx2 | cpu_f16c | cpu_avx512},
-    {"avx2", cpu_sse42 | cpu_avx2 | cpu_f16c},
-    {"sse42", cpu_sse42},
-    {"neon", cpu_neon},
-    {"scalar", 0},
-};
+constexpr const char* known_names[] = {"avx512", "avx2", "sse42", "neon", "scalar"};
+constexpr size_t known_count = sizeof known_names / sizeof known_names[0];
 
 constexpr bool equal(const char* a, const char* b) {
     while (*a != 0 && *a == *b) {
@@ -40,7 +30,7 @@ constexpr bool equal(const char* a, const char* b) {
 
 constexpr size_t rank_of(const char* name) {
     size_t i = 0;
-    while (i < sizeof requirements / sizeof requirements[0] && !equal(requirements[i].name, name)) {
+    while (i < known_count && !equal(known_names[i], name)) {
         ++i;
     }
     return i;
@@ -48,59 +38,45 @@ constexpr size_t rank_of(const char* name) {
 
 #if defined(__x86_64__)
 
-uint64_t xcr0() {
-    uint32_t lo = 0;
-    uint32_t hi = 0;
-    __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-    return (uint64_t{hi} << 32) | lo;
-}
-
-uint32_t detect() {
+uint64_t detect() {
+    CpuidRegisters r{};
     uint32_t a = 0;
     uint32_t b = 0;
     uint32_t c = 0;
     uint32_t d = 0;
-    uint32_t features = 0;
-    if (__get_cpuid(1, &a, &b, &c, &d) == 0) {
-        return 0;
+    if (__get_cpuid(1, &a, &b, &c, &d) != 0) {
+        r.leaf1_ecx = c;
     }
-    constexpr uint32_t sse42_bits = bit_SSE3 | bit_SSSE3 | bit_SSE4_1 | bit_SSE4_2 | bit_POPCNT;
-    if ((c & sse42_bits) == sse42_bits) {
-        features |= cpu_sse42;
+    if ((r.leaf1_ecx & bit_OSXSAVE) != 0) {
+        uint32_t low = 0;
+        uint32_t high = 0;
+        __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        r.xcr0 = (uint64_t{high} << 32) | low;
     }
-    const bool has_avx = (c & bit_OSXSAVE) != 0 && (c & bit_AVX) != 0;
-    const uint64_t saved = has_avx ? xcr0() : 0;
-    constexpr uint64_t ymm_state = 0x06;  // XMM and upper YMM halves
-    constexpr uint64_t zmm_state = 0xe6;  // and mask registers, upper ZMM halves, ZMM16..31
-    if ((saved & ymm_state) != ymm_state) {
-        return features;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0) {
+        r.leaf7_ebx = b;
+        r.leaf7_ecx = c;
+        r.leaf7_edx = d;
+        const uint32_t last_subleaf = a;
+        if (last_subleaf >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) {
+            r.leaf7_1_eax = a;
+        }
     }
-    if ((c & bit_F16C) != 0) {
-        features |= cpu_f16c;
+    if (__get_cpuid(0x80000001, &a, &b, &c, &d) != 0) {
+        r.extended1_ecx = c;
     }
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) {
-        return features;
-    }
-    if ((b & bit_AVX2) != 0) {
-        features |= cpu_avx2;
-    }
-    constexpr uint32_t avx512_bits = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
-    if ((b & avx512_bits) == avx512_bits && (saved & zmm_state) == zmm_state) {
-        features |= cpu_avx512;
-    }
-    return features;
+    return features_from(r);
 }
 
 #elif defined(__aarch64__)
 
-// Advanced SIMD is part of the AArch64 baseline.
-uint32_t detect() {
-    return cpu_neon;
+uint64_t detect() {
+    return cpu_neon;  // part of the architecture
 }
 
 #else
 
-uint32_t detect() {
+uint64_t detect() {
     return 0;
 }
 
@@ -109,24 +85,28 @@ uint32_t detect() {
 }  // namespace
 
 const Isa isas[] = {
-#define X(name) {#name, requirements[rank_of(#name)].features, &isa::name},
+#define X(name) {#name, isa::name.required, &isa::name},
     PIQUANT_ISA_LIST(X)
 #undef X
 };
 const size_t isa_count = sizeof isas / sizeof isas[0];
 
-uint32_t cpu_features() {
-    static const uint32_t features = detect();
+uint64_t cpu_features() {
+    static const uint64_t features = detect();
     return features;
 }
 
-size_t select_isa(uint32_t features, const char* limit) {
-    const size_t lowest_rank = limit != nullptr ? rank_of(limit) : 0;
-    if (lowest_rank == sizeof requirements / sizeof requirements[0]) {
+bool cpu_runs_this_build() {
+    return (isas[isa_count - 1].required & ~cpu_features()) == 0;
+}
+
+size_t select_isa(uint64_t features, const char* limit) {
+    const size_t best_rank = limit != nullptr ? rank_of(limit) : 0;
+    if (best_rank == known_count) {
         return isa_count;
     }
     size_t i = 0;
-    while ((isas[i].required & ~features) != 0 || rank_of(isas[i].name) < lowest_rank) {
+    while (i < isa_count && ((isas[i].required & ~features) != 0 || rank_of(isas[i].name) < best_rank)) {
         ++i;
     }
     return i;

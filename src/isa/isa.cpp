@@ -1,5 +1,6 @@
 // Compiled once per instruction set with that set's flags and -DPIQUANT_ISA=<name>; exports one symbol, the table.
 // The list of instances is the expansion of the two type lists in core/types.hpp.
+#include "dispatch/cpu_features.hpp"
 #include "kernels/table.hpp"
 
 #ifdef PIQUANT_SIMD_SCALAR
@@ -75,6 +76,7 @@ template <class... F>
 constexpr KernelTable make_table(TypeList<F...>) {
     KernelTable t{};
     t.name = PIQUANT_STRING(PIQUANT_ISA);
+    t.required = compiled_features();
     (fill_float<F>(t, Codes{}), ...);
 #ifndef PIQUANT_SIMD_SCALAR
     fill_traffic<16>(t);

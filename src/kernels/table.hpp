@@ -49,6 +49,7 @@ constexpr int width_index(int bits) {
 
 struct KernelTable {
     const char* name;
+    uint64_t required;                                 // features of the CPU, see dispatch/cpu_features.hpp
     Kernel quantize[float_count][code_count][2];       // [from][to][Round]
     Kernel dequantize[code_count][float_count][2];     // [from][to][Reduce]
     Kernel requantize[float_count][code_count][2][2];  // [float][code][Round][Reduce]
