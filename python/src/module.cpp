@@ -1,6 +1,7 @@
 #include "module.hpp"
 
-NB_MODULE(_native, m) {
+// Imported as _native, through import.cpp.
+NB_MODULE(_native_unchecked, m) {
     // A daemon thread that is in a call when the interpreter exits keeps its objects; that is no reason for words on
     // stderr.
     nb::set_leak_warnings(false);

@@ -1,0 +1,19 @@
+// What Python calls to import the module. Compiled, like all that runs before the check, for the architecture's baseline
+// (PIQUANT_BASELINE_FLAGS): a module built for a newer CPU than this one must end in an ImportError, not in an illegal
+// instruction.
+#include <Python.h>
+#include <piquant/quant.h>
+
+extern "C" {
+
+PyObject* PyInit__native_unchecked(void);
+
+PyMODINIT_FUNC PyInit__native(void) {
+    if (piquant_available_isa(0) == nullptr) {
+        PyErr_SetString(PyExc_ImportError, piquant_status_string(PIQUANT_ERROR_CPU));
+        return nullptr;
+    }
+    return PyInit__native_unchecked();
+}
+
+}  // extern "C"
