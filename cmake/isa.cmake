@@ -19,15 +19,18 @@ else()
 endif()
 
 set(list "")
+add_custom_target(piquant_isas)  # all of them, for scripts/check-isa-objects
 foreach(isa IN LISTS PIQUANT_ISAS)
   string(APPEND list " X(${isa})")
   add_library(piquant_isa_${isa} OBJECT src/isa/isa.cpp)
   string(TOUPPER ${isa} upper)
   target_compile_definitions(piquant_isa_${isa} PRIVATE PIQUANT_ISA=${isa} PIQUANT_SIMD_${upper})
-  target_compile_options(piquant_isa_${isa} PRIVATE ${PIQUANT_FLAGS_${isa}})
+  # Without exceptions and types to catch, the object has no references to the C++ runtime, which are weak in part.
+  target_compile_options(piquant_isa_${isa} PRIVATE ${PIQUANT_FLAGS_${isa}} -fno-exceptions -fno-rtti)
   target_link_libraries(piquant_isa_${isa} PRIVATE piquant_flags)
   # Link-time optimization could merge code across instruction sets, and run AVX-512 on a machine without it.
   set_target_properties(piquant_isa_${isa} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
+  add_dependencies(piquant_isas piquant_isa_${isa})
   list(APPEND PIQUANT_ISA_OBJECTS $<TARGET_OBJECTS:piquant_isa_${isa}>)
 endforeach()
 file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/generated/isa_list.hpp CONTENT "#define PIQUANT_ISA_LIST(X)${list}\n" @ONLY)

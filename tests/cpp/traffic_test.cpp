@@ -1,6 +1,7 @@
 // The traffic twins touch what a conversion touches: every output byte is written, none beside it, and inputs are read.
 #include <gtest/gtest.h>
 
+#include <string>
 #include <vector>
 
 #include "kernel_data.hpp"
@@ -46,7 +47,9 @@ TEST(Traffic, BadArguments) {
                                     static_cast<piquant_dtype_t>(to_dtype), 8,
                                     static_cast<piquant_reduce_op_t>(reduce));
     };
-    EXPECT_EQ(move(c, in, PIQUANT_FLOAT32, out, PIQUANT_INT8, 0), PIQUANT_OK);
+    // The best set of an old CPU is scalar.
+    const bool has_twins = std::string(piquant_available_isa(0)) != "scalar";
+    EXPECT_EQ(move(c, in, PIQUANT_FLOAT32, out, PIQUANT_INT8, 0), has_twins ? PIQUANT_OK : PIQUANT_ERROR_ISA);
     EXPECT_EQ(move(nullptr, in, PIQUANT_FLOAT32, out, PIQUANT_INT8, 0), PIQUANT_ERROR_CONTEXT);
     EXPECT_EQ(move(c, nullptr, PIQUANT_FLOAT32, out, PIQUANT_INT8, 0), PIQUANT_ERROR_NULL);
     EXPECT_EQ(move(c, in, 99, out, PIQUANT_INT8, 0), PIQUANT_ERROR_CODE_DTYPE);
