@@ -1,0 +1,49 @@
+// What an input of the fuzzer stands for: one call of the C API with all its arguments.
+#pragma once
+
+#include <piquant/quant.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace piquant::fuzz {
+
+enum class Operation { quantize, dequantize, quantize_dequantize, compute_quant_params, move_traffic, settings };
+constexpr int operation_count = 6;
+
+enum class Pointers { right, overlapping, null_in, null_out, null_context };
+
+struct Case {
+    Operation operation;
+    int real;  // dtypes as given, not always ones that exist
+    int code;
+    size_t isa;  // index among the available ones
+    size_t threads;
+    bool parallel;  // from the first byte on
+    bool stream;    // non-temporal stores, from the first byte on
+    Pointers pointers;
+    bool in_at_end;
+    bool out_at_end;
+    size_t in_shift;
+    size_t out_shift;
+    int64_t distance;  // of an overlapping output from the input
+    size_t n;
+    bool n_fits;  // false: more than the address space holds
+    double scale;
+    int64_t zero_point;
+    bool has_options;
+    piquant_options_t options;
+    uint64_t fill_seed;
+    std::vector<unsigned char> fill;
+};
+
+constexpr size_t largest_n = 16384;
+
+// Any bytes are a case; missing ones are zeros.
+Case decode(const unsigned char* data, size_t size);
+
+// `n` elements of a dtype from the bytes of the case, and from its seed where they end.
+void fill(const Case& c, int dtype, unsigned char* out, size_t n, uint64_t salt);
+
+}  // namespace piquant::fuzz

@@ -1,0 +1,301 @@
+#include "check.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include "case.hpp"
+#include "guarded.hpp"
+#include "oracle.hpp"
+
+namespace piquant::fuzz {
+namespace {
+
+using Bytes = std::vector<unsigned char>;
+
+constexpr size_t arena = 8 * largest_n + 4096;
+
+piquant_dtype_t dtype(int number) {
+    return static_cast<piquant_dtype_t>(number);
+}
+
+// Contexts live as long as the process, as those of a program do; a context keeps the threads it has started.
+piquant_context_t* context_of(size_t threads) {
+    static piquant_context_t* contexts[5] = {};
+    if (contexts[threads] == nullptr && piquant_context_create(&contexts[threads], threads) != PIQUANT_OK) {
+        std::abort();
+    }
+    return contexts[threads];
+}
+
+// The scalar instruction set, on the calling thread.
+piquant_context_t* reference() {
+    static piquant_context_t* context = [] {
+        piquant_context_t* c = nullptr;
+        if (piquant_context_create(&c, 1) != PIQUANT_OK || piquant_context_set_isa(c, "scalar") != PIQUANT_OK) {
+            std::abort();
+        }
+        return c;
+    }();
+    return context;
+}
+
+piquant_context_t* prepared(const Case& c) {
+    size_t available = 0;
+    while (piquant_available_isa(available) != nullptr) {
+        ++available;
+    }
+    piquant_context_t* context = context_of(c.threads);
+    if (piquant_context_set_isa(context, piquant_available_isa(c.isa % available)) != PIQUANT_OK ||
+        piquant_context_set_serial_cutoff(context, c.parallel ? 0 : SIZE_MAX) != PIQUANT_OK ||
+        piquant_context_set_stream_threshold(context, c.stream ? 0 : SIZE_MAX) != PIQUANT_OK) {
+        std::abort();
+    }
+    return context;
+}
+
+piquant_status_t call(const Case& c, piquant_context_t* context, const void* in, void* out, double* scale,
+                      int64_t* zero_point) {
+    const piquant_options_t* options = c.has_options ? &c.options : nullptr;
+    const piquant_dtype_t real = dtype(c.real);
+    const piquant_dtype_t code = dtype(c.code);
+    switch (c.operation) {
+        case Operation::quantize:
+            return piquant_quantize(context, in, real, out, code, c.n, c.scale, c.zero_point, options);
+        case Operation::dequantize:
+            return piquant_dequantize(context, in, code, out, real, c.n, c.scale, c.zero_point, options);
+        case Operation::quantize_dequantize:
+            return piquant_quantize_dequantize(context, in, out, real, code, c.n, c.scale, c.zero_point, options);
+        case Operation::compute_quant_params:
+            return piquant_compute_quant_params(context, in, real, code, c.n, options, scale, zero_point);
+        default:
+            return piquant_move_traffic(context, in, dtype(in_dtype(c)), out, dtype(out_dtype(c)), c.n,
+                                        c.has_options ? c.options.reduce_op : PIQUANT_SET);
+    }
+}
+
+// The same in parts: a slice with its offset gives the slice of the whole.
+std::string parts_differ(const Case& c, piquant_context_t* context, const unsigned char* in, const Bytes& before,
+                         const unsigned char* out) {
+    Bytes parts = before;
+    const size_t cut = c.n / 3 / 4 * 4;  // whole bytes of codes on either side
+    for (const auto& [begin, end] : {std::pair{size_t{0}, cut}, std::pair{cut, c.n}}) {
+        Case part = c;
+        part.n = end - begin;
+        part.options.offset += begin;
+        call(part, context, in + piquant_size(dtype(in_dtype(c)), begin),
+             parts.data() + piquant_size(dtype(out_dtype(c)), begin), nullptr, nullptr);
+    }
+    return std::equal(parts.begin(), parts.end(), out) ? "" : "two parts differ from the whole";
+}
+
+std::string two_steps_differ(const Case& c, piquant_context_t* context, const unsigned char* in, const Bytes& before,
+                             const unsigned char* out) {
+    Bytes codes(piquant_size(dtype(c.code), c.n));
+    Bytes result = before;
+    Case step = c;
+    step.operation = Operation::quantize;
+    call(step, context, in, codes.data(), nullptr, nullptr);
+    step.operation = Operation::dequantize;
+    call(step, context, codes.data(), result.data(), nullptr, nullptr);
+    return std::equal(result.begin(), result.end(), out) ? "" : "quantize_dequantize differs from the two calls";
+}
+
+// Data quantized with their own parameters stay within the documented bound.
+std::string bound_exceeded(Case c, piquant_context_t* context, const unsigned char* in, double scale,
+                           int64_t zero_point) {
+    c.operation = Operation::quantize_dequantize;
+    c.scale = scale;
+    c.zero_point = zero_point;
+    c.options.round_mode = PIQUANT_NEAREST;
+    c.options.reduce_op = PIQUANT_SET;
+    Bytes back(piquant_size(dtype(c.real), c.n));
+    if (call(c, context, in, back.data(), nullptr, nullptr) != PIQUANT_OK) {
+        return "computed parameters are refused";
+    }
+    double lo = 0;
+    double hi = 0;
+    for (size_t i = 0; i < c.n; ++i) {
+        lo = std::min(lo, real_at(in, c.real, i));
+        hi = std::max(hi, real_at(in, c.real, i));
+    }
+    const double bound = error_bound(c.real, scale, lo, hi);
+    const double inverse_normal = c.real == PIQUANT_FLOAT64 ? 0x1p1022 : 0x1p126;
+    for (size_t i = 0; i < c.n && scale <= inverse_normal && std::isfinite(bound); ++i) {
+        const double x = real_at(back.data(), c.real, i);
+        const double error = std::fabs(x - real_at(in, c.real, i));
+        if (std::isfinite(x) && error > bound * (1 + 0x1p-40)) {
+            std::ostringstream words;
+            words << "element " << i << " is off by " << error << ", bound " << bound;
+            return words.str();
+        }
+    }
+    return "";
+}
+
+std::string check_parameters(const Case& c, piquant_context_t* context, Guarded& memory) {
+    const size_t bytes = c.n_fits ? piquant_size(dtype(c.real), c.n) : 0;
+    unsigned char* in = memory.place(bytes, c.in_at_end, c.in_shift);
+    if (bytes != 0) {
+        fill(c, c.real, in, c.n, 0);
+    }
+    memory.remember();
+    const void* given = c.pointers == Pointers::null_in ? nullptr : in;
+    constexpr double no_scale = -7;
+    constexpr int64_t no_zero = 77;
+    double scale = no_scale;
+    int64_t zero_point = no_zero;
+    const piquant_status_t status = call(c, context, given, nullptr, &scale, &zero_point);
+    if (!memory.unchanged()) {
+        return "the input was written to";
+    }
+    if (status != PIQUANT_OK && (scale != no_scale || zero_point != no_zero)) {
+        return "an error changed the results";
+    }
+    const std::vector<piquant_status_t> errors = deserved(c, false);
+    if (!errors.empty()) {
+        return std::find(errors.begin(), errors.end(), status) != errors.end() ? "" : "the wrong status";
+    }
+    double expected_scale = no_scale;
+    int64_t expected_zero = no_zero;
+    if (call(c, reference(), given, nullptr, &expected_scale, &expected_zero) != status || expected_scale != scale ||
+        expected_zero != zero_point) {
+        return "the scalar instruction set finds other parameters";
+    }
+    const std::string wrong = wrong_parameters(c, in, status, scale, zero_point);
+    return !wrong.empty() || status != PIQUANT_OK ? wrong : bound_exceeded(c, context, in, scale, zero_point);
+}
+
+std::string check_transform(Case c, piquant_context_t* context, Guarded& in_memory, Guarded& out_memory) {
+    const bool overlapping = c.pointers == Pointers::overlapping;
+    if (overlapping && c.n_fits) {
+        c.n %= 1100;
+    }
+    const size_t in_bytes = c.n_fits ? piquant_size(dtype(in_dtype(c)), c.n) : 0;
+    const size_t out_bytes = c.n_fits ? piquant_size(dtype(out_dtype(c)), c.n) : 0;
+    // An overlapping output lies in the input's memory, at most a byte away from it.
+    const size_t room = overlapping ? out_bytes + 1 : 0;
+    unsigned char* in = in_memory.place(in_bytes + 2 * room, c.in_at_end, c.in_shift) + room;
+    unsigned char* out = out_memory.place(out_bytes, c.out_at_end, c.out_shift);
+    if (overlapping) {
+        const auto span = static_cast<int64_t>(in_bytes + out_bytes + 3);
+        out = in - room + (c.distance % span + span) % span;
+    }
+    const bool known = in_bytes != 0 && out_bytes != 0;
+    if (known) {
+        fill(c, in_dtype(c), in, c.n, 0);
+        if (!overlapping) {
+            fill(c, out_dtype(c), out, c.n, 1);
+        }
+    }
+    in_memory.remember();
+    out_memory.remember();
+    const Bytes before(out, out + out_bytes);
+    const bool overlap = known && overlapping && in < out + out_bytes && out < in + in_bytes;
+
+    const void* given_in = c.pointers == Pointers::null_in ? nullptr : in;
+    void* given_out = c.pointers == Pointers::null_out ? nullptr : out;
+    const piquant_status_t status =
+        call(c, c.pointers == Pointers::null_context ? nullptr : context, given_in, given_out, nullptr, nullptr);
+
+    std::vector<piquant_status_t> errors = deserved(c, overlap);
+    if (c.operation == Operation::move_traffic && status == PIQUANT_ERROR_ISA) {
+        const char* isa = nullptr;
+        piquant_context_get_isa(context, &isa);
+        if (std::string(isa) == "scalar") {
+            errors.push_back(PIQUANT_ERROR_ISA);
+        }
+    }
+    const bool right =
+        errors.empty() ? status == PIQUANT_OK : std::find(errors.begin(), errors.end(), status) != errors.end();
+    if (!right) {
+        return std::string("the wrong status: ") + piquant_status_string(status);
+    }
+    const size_t written = status == PIQUANT_OK && given_out != nullptr ? out_bytes : 0;
+    if (!in_memory.unchanged_but_for(out, written) || !out_memory.unchanged_but_for(out, written)) {
+        return status == PIQUANT_OK ? "bytes outside of the output were written" : "an error changed the output";
+    }
+    if (written == 0 || c.operation == Operation::move_traffic) {
+        return "";
+    }
+    Bytes expected = before;
+    if (call(c, reference(), in, expected.data(), nullptr, nullptr) != PIQUANT_OK) {
+        return "the scalar instruction set refuses the call";
+    }
+    if (!std::equal(expected.begin(), expected.end(), out)) {
+        return "the scalar instruction set gives other bytes";
+    }
+    std::string wrong = wrong_elements(c, in, before.data(), out, 24);
+    if (wrong.empty() && c.n <= 1100) {
+        const bool slices = c.has_options || c.operation == Operation::dequantize;
+        wrong = slices ? parts_differ(c, context, in, before, out) : "";
+        if (wrong.empty() && c.operation == Operation::quantize_dequantize) {
+            wrong = two_steps_differ(c, context, in, before, out);
+        }
+    }
+    return wrong;
+}
+
+// Contexts of their own: any number of threads, any name of an instruction set.
+std::string check_settings(const Case& c) {
+    const size_t threads = c.n_fits ? c.n : SIZE_MAX - c.n;
+    piquant_context_t* context = nullptr;
+    piquant_status_t status = piquant_context_create(&context, threads);
+    if ((status == PIQUANT_OK) != (threads <= PIQUANT_MAX_THREADS) || (context != nullptr) != (status == PIQUANT_OK)) {
+        return "a context of " + std::to_string(threads) + " threads: " + piquant_status_string(status);
+    }
+    if (status != PIQUANT_OK) {
+        return status == PIQUANT_ERROR_NUM_THREADS ? "" : "the wrong status";
+    }
+    const std::string name(c.fill.begin(),
+                           c.fill.begin() + static_cast<ptrdiff_t>(std::min<size_t>(c.fill.size(), 20)));
+    const char* before = nullptr;
+    const char* after = nullptr;
+    piquant_context_get_isa(context, &before);
+    status = piquant_context_set_isa(context, name.c_str());
+    piquant_context_get_isa(context, &after);
+    bool known = false;
+    for (size_t i = 0; const char* available = piquant_available_isa(i); ++i) {
+        known = known || std::string(available) == name.c_str();
+    }
+    std::string wrong;
+    if ((status == PIQUANT_OK) != known || std::string(after) != (known ? name.c_str() : before)) {
+        wrong = "instruction set " + name + ": " + piquant_status_string(status);
+    }
+    size_t count = 0;
+    piquant_context_get_num_threads(context, &count);
+    if (threads != 0 && count != threads) {
+        wrong = "the context has another number of threads";
+    }
+    if (piquant_status_string(static_cast<piquant_status_t>(c.real)) == nullptr) {
+        wrong = "a status without words";
+    }
+    return piquant_context_destroy(context) == PIQUANT_OK ? wrong : "the context is busy";
+}
+
+}  // namespace
+
+std::string broken_promise(const unsigned char* data, size_t size) {
+    static Guarded in_memory(arena);
+    static Guarded out_memory(arena);
+    const Case c = decode(data, size);
+    if (c.operation == Operation::settings) {
+        return check_settings(c);
+    }
+    piquant_context_t* context = prepared(c);
+    std::string wrong = c.operation == Operation::compute_quant_params
+                            ? check_parameters(c, c.pointers == Pointers::null_context ? nullptr : context, in_memory)
+                            : check_transform(c, context, in_memory, out_memory);
+    if (!wrong.empty()) {
+        const char* isa = nullptr;
+        piquant_context_get_isa(context, &isa);
+        std::ostringstream words;
+        words << wrong << " (operation " << static_cast<int>(c.operation) << ", dtypes " << c.real << " " << c.code
+              << ", n " << c.n << ", " << isa << ", threads " << c.threads << ", scale " << c.scale << ", zero point "
+              << c.zero_point << ")";
+        wrong = words.str();
+    }
+    return wrong;
+}
+
+}  // namespace piquant::fuzz

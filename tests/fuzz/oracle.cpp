@@ -1,0 +1,301 @@
+#include "oracle.hpp"
+
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <sstream>
+
+#include "../cpp/exact.hpp"
+#include "../cpp/random_model.hpp"
+
+namespace piquant::fuzz {
+namespace {
+
+using exact::Integer;
+using exact::Wide;
+
+bool is_real(int dtype) {
+    return dtype >= PIQUANT_FLOAT16 && dtype <= PIQUANT_FLOAT64;
+}
+bool is_code(int dtype) {
+    return dtype >= PIQUANT_INT2 && dtype <= PIQUANT_UINT64;
+}
+
+// bits, and whether signed: the order of piquant_dtype_t from PIQUANT_INT2 on
+int bits_of(int code) {
+    return 2 << (code - PIQUANT_INT2) / 2;
+}
+bool is_signed(int code) {
+    return (code - PIQUANT_INT2) % 2 == 0;
+}
+Integer lowest(int code) {
+    return is_signed(code) ? -exact::power_of_two(bits_of(code) - 1) : 0;
+}
+Integer highest(int code) {
+    return lowest(code) + exact::power_of_two(bits_of(code)) - 1;
+}
+// A zero point or an end of a range as the API takes it.
+Integer given(int64_t number, int code) {
+    return code == PIQUANT_UINT64 ? static_cast<Integer>(static_cast<uint64_t>(number)) : number;
+}
+bool in_range(Integer number, int code) {
+    return lowest(code) <= number && number <= highest(code);
+}
+
+piquant_options_t options_of(const Case& c) {
+    return c.has_options ? c.options : piquant_options_t PIQUANT_OPTIONS_INIT;
+}
+Integer range_min(const Case& c) {
+    return options_of(c).has_quant_range ? given(c.options.quant_min, c.code) : lowest(c.code);
+}
+Integer range_max(const Case& c) {
+    return options_of(c).has_quant_range ? given(c.options.quant_max, c.code) : highest(c.code);
+}
+
+template <class T>
+bool is_scale(double scale) {
+    const volatile T narrow = static_cast<T>(scale);  // no optimizer knows it: the cast may overflow
+    const volatile T inverse = static_cast<T>(1 / scale);
+    return std::isfinite(scale) && scale > 0 && std::isnormal(narrow) && std::isfinite(inverse);
+}
+
+double to_double(uint16_t pattern, int exponent_bits) {
+    const int mantissa_bits = 15 - exponent_bits;
+    const int bias = (1 << (exponent_bits - 1)) - 1;
+    const int exponent = pattern >> mantissa_bits & ((1 << exponent_bits) - 1);
+    const int mantissa = pattern & ((1 << mantissa_bits) - 1);
+    const double magnitude = exponent == (1 << exponent_bits) - 1 ? (mantissa != 0 ? NAN : INFINITY)
+                             : exponent == 0
+                                 ? std::ldexp(mantissa, 1 - bias - mantissa_bits)
+                                 : std::ldexp(mantissa + (1 << mantissa_bits), exponent - bias - mantissa_bits);
+    return std::copysign(magnitude, (pattern & 0x8000) != 0 ? -1.0 : 1.0);
+}
+
+// x to the nearest number of `precision` bits and exponents down to `smallest`, ties to even.
+double rounded_to(double x, int precision, int smallest, double largest) {
+    if (!std::isfinite(x) || x == 0) {
+        return x;
+    }
+    const int unit = std::max(std::ilogb(x), smallest) - precision + 1;
+    const double near = std::ldexp(std::nearbyint(std::ldexp(x, -unit)), unit);
+    return std::fabs(near) > largest ? std::copysign(INFINITY, x) : near;
+}
+
+double to_dtype(double x, int dtype) {
+    return dtype == PIQUANT_FLOAT16    ? rounded_to(x, 11, -14, 65504)
+           : dtype == PIQUANT_BFLOAT16 ? rounded_to(x, 8, -126, 0x1.fep127)
+                                       : x;
+}
+
+Integer code_at(const unsigned char* p, int code, size_t i) {
+    const int bits = bits_of(code);
+    uint64_t word = 0;
+    if (bits < 8) {
+        const auto per_byte = static_cast<size_t>(8 / bits);
+        word = p[i / per_byte] >> static_cast<int>(i % per_byte) * bits & ((1 << bits) - 1);
+    } else {
+        std::memcpy(&word, p + i * static_cast<size_t>(bits / 8), static_cast<size_t>(bits / 8));  // little-endian
+    }
+    const Integer number = static_cast<Integer>(word);
+    return is_signed(code) && number > highest(code) ? number - exact::power_of_two(bits) : number;
+}
+
+template <class T>
+T rounded_product(double a, double b) {
+    return static_cast<T>(static_cast<Wide>(static_cast<T>(a)) * static_cast<Wide>(static_cast<T>(b)));
+}
+
+template <class T>
+Integer quantized(const Case& c, double x, size_t i) {
+    const piquant_options_t o = options_of(c);
+    const double y = static_cast<double>(rounded_product<T>(x, static_cast<double>(static_cast<T>(1.0 / c.scale))));
+    if (std::isnan(y) || y == -INFINITY) {
+        return range_min(c);
+    }
+    if (y == INFINITY) {
+        return range_max(c);
+    }
+    const auto mode = static_cast<Round>(o.round_mode);
+    const Integer r = exact::round(y, mode, model::model_word(o.seed, o.offset + i));
+    return exact::clamp(r + given(c.zero_point, c.code), range_min(c), range_max(c));
+}
+
+template <class T>
+double dequantized(const Case& c, Integer q, double before) {
+    const T d = static_cast<T>(static_cast<Wide>(q - given(c.zero_point, c.code)));
+    T v = rounded_product<T>(static_cast<double>(d), static_cast<double>(static_cast<T>(c.scale)));
+    if (options_of(c).reduce_op == PIQUANT_ADD) {
+        v = static_cast<T>(static_cast<Wide>(before) + static_cast<Wide>(v));
+    }
+    return to_dtype(static_cast<double>(v), c.real);
+}
+
+bool same(double a, double b) {
+    return std::isnan(a) ? std::isnan(b) : a == b && std::signbit(a) == std::signbit(b);
+}
+
+template <class T>
+bool element_is_right(const Case& c, const unsigned char* in, const unsigned char* before, const unsigned char* out,
+                      size_t i) {
+    if (c.operation == Operation::quantize) {
+        return code_at(out, c.code, i) == quantized<T>(c, real_at(in, c.real, i), i);
+    }
+    const Integer q =
+        c.operation == Operation::dequantize ? code_at(in, c.code, i) : quantized<T>(c, real_at(in, c.real, i), i);
+    return same(real_at(out, c.real, i), dequantized<T>(c, q, real_at(before, c.real, i)));
+}
+
+}  // namespace
+
+double real_at(const unsigned char* p, int dtype, size_t i) {
+    if (dtype == PIQUANT_FLOAT64) {
+        double x;
+        std::memcpy(&x, p + 8 * i, 8);
+        return x;
+    }
+    if (dtype == PIQUANT_FLOAT32) {
+        float x;
+        std::memcpy(&x, p + 4 * i, 4);
+        return static_cast<double>(x);
+    }
+    uint16_t x;
+    std::memcpy(&x, p + 2 * i, 2);
+    return to_double(x, dtype == PIQUANT_FLOAT16 ? 5 : 8);
+}
+
+int in_dtype(const Case& c) {
+    return c.operation == Operation::dequantize || (c.operation == Operation::move_traffic && c.options.symmetric != 0)
+               ? c.code
+               : c.real;
+}
+int out_dtype(const Case& c) {
+    return c.operation == Operation::quantize || (c.operation == Operation::move_traffic && c.options.symmetric == 0)
+               ? c.code
+               : c.real;
+}
+
+std::vector<piquant_status_t> deserved(const Case& c, bool overlap) {
+    std::vector<piquant_status_t> found;
+    const auto add_if = [&](bool wrong, piquant_status_t status) {
+        if (wrong) {
+            found.push_back(status);
+        }
+    };
+    const bool computes = c.operation != Operation::move_traffic;
+    const bool parameters = c.operation == Operation::compute_quant_params;
+    const piquant_options_t o = options_of(c);
+    add_if(c.pointers == Pointers::null_context, PIQUANT_ERROR_CONTEXT);
+    // Traffic goes either way, so that one wrong dtype may be taken for either.
+    const bool dtypes = (is_real(c.real) && is_code(c.code)) || (!computes && is_code(c.real) && is_real(c.code));
+    add_if(!dtypes && (!computes || !is_real(c.real)), PIQUANT_ERROR_FLOAT_DTYPE);
+    add_if(!dtypes && (!computes || !is_code(c.code)), PIQUANT_ERROR_CODE_DTYPE);
+    add_if(computes && o.struct_size != sizeof o, PIQUANT_ERROR_OPTIONS);
+    add_if(computes && o.round_mode != PIQUANT_NEAREST && o.round_mode != PIQUANT_STOCHASTIC, PIQUANT_ERROR_ROUND_MODE);
+    add_if(o.reduce_op != PIQUANT_SET && o.reduce_op != PIQUANT_ADD, PIQUANT_ERROR_REDUCE_OP);
+    if (is_code(c.code) && computes) {
+        add_if(o.has_quant_range &&
+                   !(in_range(range_min(c), c.code) && in_range(range_max(c), c.code) && range_min(c) < range_max(c)),
+               PIQUANT_ERROR_QUANT_RANGE);
+        add_if(!parameters && !in_range(given(c.zero_point, c.code), c.code), PIQUANT_ERROR_ZERO_POINT);
+    }
+    if (computes && !parameters) {
+        add_if(!(c.real == PIQUANT_FLOAT64 ? is_scale<double>(c.scale) : is_scale<float>(c.scale)),
+               PIQUANT_ERROR_SCALE);
+    }
+    add_if(!c.n_fits, PIQUANT_ERROR_LENGTH);
+    add_if(c.n > 0 && c.pointers == Pointers::null_in, PIQUANT_ERROR_NULL);
+    add_if(c.n > 0 && c.pointers == Pointers::null_out && computes && !parameters, PIQUANT_ERROR_NULL);
+    add_if(parameters && c.n == 0, PIQUANT_ERROR_EMPTY);
+    add_if(overlap, PIQUANT_ERROR_OVERLAP);
+    return found;
+}
+
+std::string wrong_elements(const Case& c, const unsigned char* in, const unsigned char* before,
+                           const unsigned char* out, size_t count) {
+    const size_t step = c.n / count + 1;
+    for (size_t i = c.n % step / 2; i < c.n; i += step) {
+        if (!(c.real == PIQUANT_FLOAT64 ? element_is_right<double>(c, in, before, out, i)
+                                        : element_is_right<float>(c, in, before, out, i))) {
+            return "element " + std::to_string(i) + " is not what exact arithmetic gives";
+        }
+    }
+    // The fields after the last code are zero.
+    if (c.operation == Operation::quantize && bits_of(c.code) < 8 && c.n > 0) {
+        const size_t used = c.n * static_cast<size_t>(bits_of(c.code)) % 8;
+        if (used != 0 && out[piquant_size(static_cast<piquant_dtype_t>(c.code), c.n) - 1] >> used != 0) {
+            return "the last byte is not padded with zeros";
+        }
+    }
+    return "";
+}
+
+std::string wrong_parameters(const Case& c, const unsigned char* in, piquant_status_t status, double scale,
+                             int64_t zero_point) {
+    double lo = 0;
+    double hi = 0;
+    for (size_t i = 0; i < c.n; ++i) {
+        const double x = real_at(in, c.real, i);
+        if (!std::isfinite(x)) {
+            return status == PIQUANT_ERROR_NOT_FINITE ? "" : "the data are not finite";
+        }
+        lo = x < lo ? x : lo;
+        hi = x > hi ? x : hi;
+    }
+    const bool symmetric = options_of(c).symmetric != 0;
+    const Integer reach = exact::power_of_two(bits_of(c.code) - 1) - 1;
+    const Integer middle = is_signed(c.code) ? 0 : reach + 1;
+    if (symmetric && (middle - reach < range_min(c) || middle + reach > range_max(c))) {
+        return status == PIQUANT_ERROR_SYMMETRIC_RANGE ? "" : "the range does not hold the symmetric codes";
+    }
+    // One rounding of the span, one of the quotient. Wide has room for twice the largest double.
+    const Wide span = symmetric ? static_cast<Wide>(std::fmax(-lo, hi)) : static_cast<Wide>(hi) - static_cast<Wide>(lo);
+    const double steps = static_cast<double>(symmetric ? reach : range_max(c) - range_min(c));
+    const Wide rounded_span = span > static_cast<Wide>(DBL_MAX) ? 2 * static_cast<Wide>(static_cast<double>(span / 2))
+                                                                : static_cast<Wide>(static_cast<double>(span));
+    const double quotient = static_cast<double>(rounded_span / steps);
+    const bool wide = c.real == PIQUANT_FLOAT64;
+    const volatile float narrow = static_cast<float>(quotient);
+    const double in_type = wide ? quotient : static_cast<double>(narrow);
+    if (std::isinf(in_type)) {
+        return status == PIQUANT_ERROR_DATA_RANGE ? "" : "no scale covers the data";
+    }
+    if (status != PIQUANT_OK) {
+        return "the data have parameters";
+    }
+    const double smallest = wide ? DBL_MIN : static_cast<double>(FLT_MIN);
+    const double expected = lo == 0 && hi == 0 ? 1.0 : std::fmax(in_type, smallest);
+    std::ostringstream words;
+    if (scale != expected) {
+        words << "scale is " << scale << " instead of " << expected;
+        return words.str();
+    }
+    const double t = -lo / scale;
+    const Integer zero = symmetric ? middle
+                         : t >= 0x1p65
+                             ? range_max(c)
+                             : exact::clamp(
+                                   [&] {
+                                       // round_half_even(quant_min + t): the integer decides which is even
+                                       const Integer whole = static_cast<Integer>(static_cast<Wide>(std::floor(t)));
+                                       const double rest = t - std::floor(t);
+                                       const Integer below = range_min(c) + whole;
+                                       return below + (rest > 0.5 || (rest == 0.5 && below % 2 != 0) ? 1 : 0);
+                                   }(),
+                                   range_min(c), range_max(c));
+    if (given(zero_point, c.code) != zero) {
+        words << "zero point is " << zero_point << " instead of " << static_cast<int64_t>(zero);
+    }
+    return words.str();
+}
+
+double error_bound(int dtype, double scale, double lo, double hi) {
+    const double u = dtype == PIQUANT_FLOAT64 ? 0x1p-53 : 0x1p-24;
+    const double k = dtype == PIQUANT_FLOAT64 ? 4 : 1;
+    const double w = dtype == PIQUANT_FLOAT16 ? 0x1p-11 : dtype == PIQUANT_BFLOAT16 ? 0x1p-8 : 0;
+    const double m = std::fmax(-lo, hi);
+    const double e1 = scale / 2 + 2 * u * m + k * u * (hi - lo);
+    const double e2 = 2 * u * (m + e1);
+    return e1 + e2 + w * (m + e1 + e2) + (dtype == PIQUANT_FLOAT16 ? 0x1p-25 : 0);
+}
+
+}  // namespace piquant::fuzz
