@@ -66,19 +66,6 @@ def default_model() -> Path:
     return Path(str(next(f for f in files if f.suffix == ".safetensors").locate()))
 
 
-def error_bound(x: torch.Tensor, scale: float) -> float:
-    """The largest possible error: half a step, and the roundings derived in docs/numerics.md."""
-    u, k = (2.0**-53, 4) if x.dtype == torch.float64 else (2.0**-24, 1)
-    w = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}.get(x.dtype, 0.0)
-    lo, hi = min(0.0, x.min().item()), max(0.0, x.max().item())
-    largest = max(-lo, hi)
-    quantized = scale / 2 + u * (2 * largest + k * (hi - lo))
-    dequantized = 2 * u * (largest + quantized)
-    # Below the normal numbers of float16 the output rounds to multiples of 2^-24.
-    smallest = 2.0**-25 if x.dtype == torch.float16 else 0.0
-    return quantized + dequantized + w * (largest + quantized + dequantized) + smallest
-
-
 def quantize_file(source: Path, output: Path, dtype: str, symmetric: bool) -> dict[str, float]:
     """Writes the quantized model. Returns the seconds that each tensor took."""
     target = getattr(torch, dtype)
@@ -115,8 +102,8 @@ def load(codes: torch.Tensor, parameters: dict) -> torch.Tensor:
         codes,
         scale=parameters["scale"],
         zero_point=parameters["zero_point"],
-        dtype=getattr(torch, parameters["source_dtype"]),
-        source_dtype=getattr(torch, parameters["dtype"]),
+        dtype=parameters["source_dtype"],
+        source_dtype=parameters["dtype"],
         shape=parameters["shape"] if packed else None,
     )
 
@@ -145,7 +132,12 @@ def check_file(source: Path, output: Path, seconds: dict[str, float]) -> tuple[l
                     codes.nbytes,
                     elapsed,
                     errors.abs().max().item(),
-                    error_bound(x, parameters[name]["scale"]),
+                    piquant.error_bound(
+                        x.min().item(),
+                        x.max().item(),
+                        scale=parameters[name]["scale"],
+                        dtype=parameters[name]["source_dtype"],
+                    ),
                     errors.dot(errors).item(),
                 )
             )

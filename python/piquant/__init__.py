@@ -13,6 +13,7 @@ from piquant import _native
 from piquant._buffers import compute_quant_params, dequantize, quantize, quantize_dequantize
 from piquant._context import Context, available_isas, get_num_threads, isa, set_num_threads
 from piquant._dtypes import DataType, ReduceOp, RoundMode
+from piquant._error_bound import error_bound
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -28,6 +29,7 @@ __all__ = [
     "available_isas",
     "compute_quant_params",
     "dequantize",
+    "error_bound",
     "get_num_threads",
     "isa",
     "quantize",

@@ -67,7 +67,7 @@ def test_demo_fails_when_a_bound_is_violated(
 ) -> None:
     from piquant.__main__ import main  # noqa: PLC0415
 
-    monkeypatch.setattr(_demo, "error_bound", lambda *_: 1e-9)
+    monkeypatch.setattr(piquant, "error_bound", lambda *_, **__: 1e-9)
     assert main(["demo", "--count", "100"]) == 1
     out = capsys.readouterr().out
     assert "VIOLATED" in out

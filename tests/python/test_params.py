@@ -192,3 +192,27 @@ def test_errors(real, dtype):
             compute(np.ones(3, kind), dtype, quant_min=low, quant_max=high)
     with pytest.raises(ValueError, match="symmetric"):
         compute(np.ones(3, kind), dtype, quant_max=t.high - 1, symmetric=True)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "stochastic"])
+@PAIRS
+def test_error_bound_holds_and_is_not_idle(real, dtype, mode):
+    worst = 0.0
+    for name, x in datasets(real).items():
+        s, z = piquant.numpy.compute_quant_params(x, dtype=dtype)
+        wide = x.astype(np.float64)
+        bound = piquant.error_bound(wide.min(), wide.max(), scale=s, dtype=real, round_mode=mode)
+        got = piquant.numpy.quantize_dequantize(x, scale=s, zero_point=z, dtype=dtype, round_mode=mode, seed=1)
+        within = np.isfinite(got.astype(np.float64)) & (1 / s >= float(ml_dtypes.finfo(model.compute_type(real)).tiny))
+        error = np.abs(got.astype(np.float64) - wide)[within].max(initial=0)
+        assert error <= bound * (1 + 2**-40), name
+        worst = max(worst, error / bound)
+    assert worst > 0.4 or model.QUANTIZED[dtype].bits > 8  # wider codes leave the roundings of the floats alone
+
+
+def test_error_bound_of_nonsense():
+    for lo, hi in ((1.0, 0.0), (float("nan"), 1.0), (0.0, float("inf"))):
+        with pytest.raises(ValueError, match="lo and hi must be finite, lo <= hi, got lo="):
+            piquant.error_bound(lo, hi, scale=1.0)
+    with pytest.raises(ValueError, match="dtype must be one of float16"):
+        piquant.error_bound(0, 1, scale=1.0, dtype="int8")
