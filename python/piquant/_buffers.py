@@ -20,10 +20,10 @@ from piquant._dtypes import (
     is_add,
     is_stochastic,
     packed_shape,
+    product,
     quantized_code,
-    read_shape,
+    result_shape,
     rows_of,
-    unpacked_shape,
 )
 
 if TYPE_CHECKING:
@@ -174,7 +174,8 @@ def dequantize(
         dtype: float type of the result: ``DataType`` member or its name.
         reduce_op: "set" overwrites ``out``, "add" adds to it.
         source_dtype: type of the codes, where the item format does not tell: "uint4" and so on for packed codes.
-        shape: shape of the result for packed codes; by default one dimension with as many elements as the bytes hold.
+        shape: shape of the result, of as many elements as ``q`` holds; by default that of ``q``, for packed codes with
+            as many elements in the last dimension as the bytes can hold. Each row of packed codes begins with a byte.
         out: writable contiguous buffer of exactly the result's bytes, to write to and return. "add" needs it.
         ctx: context; by default ``Context.get()``.
 
@@ -190,17 +191,8 @@ def dequantize(
     target = float_code(dtype, "dtype")
     add = is_add(reduce_op)
     source = _Input(q, "q", source_dtype, floats=False)
-    size = source.shape
     bits = BITS[source.code]
-    if bits < 8:
-        wanted = None if shape is None else read_shape(shape)
-        if wanted is not None and len(size) == 1 and len(wanted) != 1:
-            size = packed_shape(wanted, bits) if _product(packed_shape(wanted, bits)) == size[0] else size
-        size = unpacked_shape(size, wanted, bits, "q")
-    elif shape is not None:
-        size = read_shape(shape)
-        if _product(size) != source.count:
-            raise ValueError(f"shape must have as many elements as q, {source.count}, got {size}")
+    size = result_shape(source.shape, shape, bits, "q")
     if add and out is None:
         raise ValueError("reduce_op='add' needs out, the buffer to add to, got out=None")
     context = context_or_default(ctx)
@@ -258,10 +250,6 @@ def quantize_dequantize(
     return result.finished
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    return rows_of((*shape, 1))[0]
-
-
 class _Input:
     """A buffer to read: its elements, contiguous and held in place while this object lives."""
 
@@ -278,7 +266,7 @@ class _Input:
             raise ValueError(
                 f"{argument} of {view.nbytes} bytes must be a multiple of {size} bytes, the size of {NAMES[self.code]}"
             )
-        self.count = _product(self.shape)
+        self.count = product(self.shape)
         # Rows in C order, as a new buffer only where the given one is not.
         self.held = _native.Buffer(view if view.c_contiguous else view.tobytes(), False)
 
@@ -341,7 +329,7 @@ class _Output:
 
     def __init__(self, out: Buffer | None, shape: tuple[int, ...], code: int) -> None:
         bits = BITS[code]
-        nbytes = _product(packed_shape(shape, bits)) if bits < 8 else _product(shape) * bits // 8
+        nbytes = product(packed_shape(shape, bits)) if bits < 8 else product(shape) * bits // 8
         if out is None:
             memory = bytearray(nbytes)
             self.held = _native.Buffer(memory, True)

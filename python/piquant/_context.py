@@ -6,7 +6,7 @@ from operator import index
 from typing import Final
 
 from piquant import _native
-from piquant._dtypes import CODES, float_code, is_add, is_stochastic, quantized_code
+from piquant._dtypes import CODES, float_code, is_add, is_stochastic, quantized_code, shown
 
 
 class Context(_native.Context):
@@ -108,7 +108,7 @@ def _address(value: int, argument: str, numel: int) -> int:
 
 
 def _word(value: int, argument: str, lowest: int) -> int:
-    words = f"{argument} must be an int in {lowest}..2**64 - 1, got {value!r}"
+    words = f"{argument} must be an int in {lowest}..2**64 - 1, got {shown(value)}"
     try:
         number = index(value)
     except TypeError:
@@ -123,7 +123,7 @@ def context_or_default(ctx: Context | None) -> Context:
     if ctx is None:
         return Context._default or Context.get()
     if not isinstance(ctx, Context):
-        raise TypeError(f"ctx must be a piquant.Context or None, got {ctx!r}")
+        raise TypeError(f"ctx must be a piquant.Context or None, got {shown(ctx)}")
     return ctx
 
 

@@ -91,7 +91,7 @@ def is_stochastic(round_mode: object) -> bool:
     try:
         return _ROUND_MODES[round_mode]
     except (KeyError, TypeError):
-        _refuse(f"round_mode must be 'nearest' or 'stochastic', got {round_mode!r}", round_mode)
+        _refuse(f"round_mode must be 'nearest' or 'stochastic', got {shown(round_mode)}", round_mode)
 
 
 def is_add(reduce_op: object) -> bool:
@@ -99,14 +99,14 @@ def is_add(reduce_op: object) -> bool:
     try:
         return _REDUCE_OPS[reduce_op]
     except (KeyError, TypeError):
-        _refuse(f"reduce_op must be 'set' or 'add', got {reduce_op!r}", reduce_op)
+        _refuse(f"reduce_op must be 'set' or 'add', got {shown(reduce_op)}", reduce_op)
 
 
 def float_code(dtype: object, argument: str) -> int:
     """Number of a floating-point type given by member or name."""
     code = CODES.get(dtype, FLOAT_COUNT) if isinstance(dtype, str) else FLOAT_COUNT
     if code >= FLOAT_COUNT:
-        _refuse(f"{argument} must be one of {FLOAT_NAMES}, got {dtype!r}", dtype)
+        _refuse(f"{argument} must be one of {FLOAT_NAMES}, got {shown(dtype)}", dtype)
     return code
 
 
@@ -114,8 +114,17 @@ def quantized_code(dtype: object, argument: str) -> int:
     """Number of a quantized type given by member or name."""
     code = CODES.get(dtype, 0) if isinstance(dtype, str) else 0
     if code < FLOAT_COUNT:
-        _refuse(f"{argument} must be one of {QUANTIZED_NAMES}, got {dtype!r}", dtype)
+        _refuse(f"{argument} must be one of {QUANTIZED_NAMES}, got {shown(dtype)}", dtype)
     return code
+
+
+def shown(given: object) -> str:
+    """An argument in an error message: its repr, where it has one, and no more of it than one likes to read."""
+    try:
+        words = repr(given)
+    except Exception:  # an int of thousands of digits, say
+        return f"a value of type {type(given).__name__}"
+    return words if len(words) <= 200 else f"{words[:200]}..."
 
 
 def _refuse(words: str, given: object) -> NoReturn:
@@ -128,9 +137,9 @@ def read_shape(shape: Iterable[int]) -> tuple[int, ...]:
     try:
         sizes = tuple(map(index, shape))
     except TypeError:
-        raise TypeError(f"shape must be a sequence of ints, got {shape!r}") from None
+        raise TypeError(f"shape must be a sequence of ints, got {shown(shape)}") from None
     if not all(0 <= n < 1 << 63 for n in sizes):
-        raise ValueError(f"shape must be a sequence of ints in 0..2**63 - 1, got {shape!r}")
+        raise ValueError(f"shape must be a sequence of ints in 0..2**63 - 1, got {shown(shape)}")
     return sizes
 
 
@@ -144,23 +153,37 @@ def packed_shape(shape: tuple[int, ...], bits: int) -> tuple[int, ...]:
     return (*shape[:-1], packed_length(shape[-1], bits)) if shape else (1,)
 
 
-def unpacked_shape(stored: tuple[int, ...], shape: tuple[int, ...] | None, bits: int, argument: str) -> tuple[int, ...]:
-    """Shape of the codes in bytes of shape ``stored``; ``shape``, if given, must pack to it."""
+def result_shape(stored: tuple[int, ...], shape: Iterable[int] | None, bits: int, argument: str) -> tuple[int, ...]:
+    """Shape of the codes that an array of shape ``stored`` holds, packed if ``bits``, their width, is below 8.
+
+    ``shape``, if given, must have as many elements. Packed, its rows must be those of ``stored``, unless that is one
+    run of bytes, as it comes from a file.
+    """
     if shape is None:
+        if bits >= 8:
+            return stored
         return (*stored[:-1], stored[-1] * 8 // bits) if stored else (8 // bits,)
-    if packed_shape(shape, bits) != stored:
+    wanted = read_shape(shape)
+    if bits >= 8:
+        if wanted != stored and product(wanted) != product(stored):
+            raise ValueError(f"shape must have as many elements as {argument}, whose shape is {stored}, got {wanted}")
+        return wanted
+    packed = packed_shape(wanted, bits)
+    if packed != stored and not (len(stored) == 1 and product(packed) == stored[0]):
         raise ValueError(
-            f"shape {shape} of {bits}-bit codes takes bytes of shape {packed_shape(shape, bits)}, "
-            f"but {argument} has shape {stored}"
+            f"shape {wanted} of {bits}-bit codes takes bytes of shape {packed}, but {argument} has shape {stored}"
         )
-    return shape
+    return wanted
+
+
+def product(shape: tuple[int, ...]) -> int:
+    """How many elements an array has."""
+    count = 1
+    for n in shape:
+        count *= n
+    return count
 
 
 def rows_of(shape: tuple[int, ...]) -> tuple[int, int]:
     """Rows and their length, the last dimension."""
-    if not shape:
-        return 1, 1
-    rows = 1
-    for n in shape[:-1]:
-        rows *= n
-    return rows, shape[-1]
+    return (product(shape[:-1]), shape[-1]) if shape else (1, 1)

@@ -29,9 +29,9 @@ from piquant._dtypes import (
     is_add,
     is_stochastic,
     packed_shape,
-    read_shape,
+    result_shape,
     rows_of,
-    unpacked_shape,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -217,8 +217,8 @@ def dequantize(
         dtype: float dtype of the result.
         reduce_op: "set" overwrites ``out``, "add" adds to it.
         source_dtype: what ``q`` holds, where its dtype does not tell: ``"uint4"`` and so on for packed bytes.
-        shape: shape of the result for packed bytes; by default their shape with as many elements in the last dimension
-            as the bytes can hold.
+        shape: shape of the result, of as many elements as ``q`` holds; by default that of ``q``, for packed bytes with
+            as many elements in the last dimension as the bytes can hold. Each row of packed codes begins with a byte.
         out: C-contiguous array to write to and return, of the result's shape and ``dtype``. "add" needs it.
         ctx: context; by default ``Context.get()``.
 
@@ -235,14 +235,8 @@ def dequantize(
     add = is_add(reduce_op)
     q = _plain(q)
     code = source.code
-    size = q.shape
-    if source.packed_bits:
-        size = unpacked_shape(size, None if shape is None else read_shape(shape), source.packed_bits, "q")
-        rows, n = rows_of(size)
-    else:
-        if shape is not None and read_shape(shape) != size:
-            raise ValueError(f"shape must be that of q, {size}, unless q holds packed codes; got {read_shape(shape)}")
-        rows, n = 1, q.size
+    size = result_shape(q.shape, shape, source.packed_bits or 8, "q")
+    rows, n = rows_of(size) if source.packed_bits else (1, q.size)
     if add and out is None:
         raise ValueError("reduce_op='add' needs out, the array to add to, got out=None")
     context = context_or_default(ctx)
@@ -324,7 +318,9 @@ def _native_dtype(dtype: DTypeLike | str) -> np.dtype[Any] | None:
     """What numpy knows as ``dtype``, in native byte order."""
     if dtype is None:
         return None
-    if dtype == "bfloat16":  # numpy knows the name once the package that brings the dtype is loaded
+    if (
+        isinstance(dtype, str) and dtype == "bfloat16"
+    ):  # numpy knows the name once the package that brings the dtype is loaded
         with contextlib.suppress(ImportError):
             import ml_dtypes  # noqa: F401, PLC0415  not needed by those who do not use it
     try:
@@ -339,7 +335,9 @@ def _float_dtype(dtype: DTypeLike | str, argument: str) -> np.dtype[Any]:
     if known is not None and known not in _FLOATS:
         _learn_ml_dtypes(known)
     if known is None or known not in _FLOATS:
-        raise TypeError(f"{argument} must be one of {FLOAT_NAMES} (bfloat16 with the package ml_dtypes), got {dtype!r}")
+        raise TypeError(
+            f"{argument} must be one of {FLOAT_NAMES} (bfloat16 with the package ml_dtypes), got {shown(dtype)}"
+        )
     return known
 
 
@@ -361,7 +359,7 @@ def _target(dtype: DTypeLike | str, argument: str) -> _Target:
             _learn_ml_dtypes(known)
             target = _TARGETS.get(known)
     if target is None:
-        raise TypeError(f"{argument} must be one of {QUANTIZED_NAMES}, got {dtype!r}")
+        raise TypeError(f"{argument} must be one of {QUANTIZED_NAMES}, got {shown(dtype)}")
     return target
 
 
@@ -373,7 +371,7 @@ def _source(q: Array, source_dtype: DTypeLike | str | None) -> _Target:
         return stored
     source = _target(source_dtype, "source_dtype")
     if source.storage != stored.storage:
-        raise TypeError(f"source_dtype {source_dtype!r} is stored as {source.storage}, but q is of {q.dtype}")
+        raise TypeError(f"source_dtype {shown(source_dtype)} is stored as {source.storage}, but q is of {q.dtype}")
     return source
 
 

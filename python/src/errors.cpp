@@ -115,12 +115,13 @@ void raise(piquant_status_t status, const Call& call) {
 }
 
 std::int64_t code_bits(nb::handle value, const char* argument, int dtype, piquant_status_t status, const Call& call) {
-    if (!PyIndex_Check(value.ptr())) {
-        throw nb::type_error((std::string(argument) + " must be an int, got " + text(value)).c_str());
-    }
     const nb::object index = nb::steal(PyNumber_Index(value.ptr()));
     if (!index.is_valid()) {
-        throw nb::python_error();
+        if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) {
+            throw nb::python_error();
+        }
+        PyErr_Clear();  // whose words name no argument
+        throw nb::type_error((std::string(argument) + " must be an int, got " + text(value)).c_str());
     }
     if (dtype == PIQUANT_UINT64) {
         const unsigned long long bits = PyLong_AsUnsignedLongLong(index.ptr());

@@ -80,11 +80,23 @@ SCALARS = [
     ("dtype", None, TypeError, "dtype must be one of .*, got None"),
     ("dtype", [], TypeError, r"dtype must be one of .*, got \[\]"),
     ("out", 3, TypeError, "out must .* got int"),
+    # Found by fuzzing: arguments whose repr, truth or index raises something of its own.
+    ("zero_point", np.array([1, 2]), TypeError, r"zero_point must be an int, got array\(\[1, 2\]\)"),
+    ("zero_point", torch.tensor([1, 2]), TypeError, r"zero_point must be an int, got tensor\(\[1, 2\]\)"),
+    ("round_mode", 10**5000, TypeError, "round_mode must be .* got a value of type int"),
+    ("reduce_op", 10**5000, TypeError, "reduce_op must be .* got a value of type int"),
+    ("dtype", 10**5000, TypeError, "dtype must be one of .* got a value of type int"),
+    ("dtype", np.zeros(2), TypeError, r"dtype must be one of .* got array\("),
+    ("ctx", "x" * 300, TypeError, r"ctx must be a piquant.Context or None, got 'x{199}\.\.\.$"),
 ]
 
 
 @FACES
-@pytest.mark.parametrize(("argument", "value", "exception", "words"), SCALARS, ids=lambda v: str(v)[:20])
+@pytest.mark.parametrize(
+    ("argument", "value", "exception", "words"),
+    SCALARS,
+    ids=lambda v: "huge" if isinstance(v, int) and v > 2**999 else str(v)[:20],
+)
 def test_each_argument(face, argument, value, exception, words):
     tried = 0
     for function, data, right, out in calls(face):
@@ -226,3 +238,20 @@ def test_settings():
     ]:  # fmt: skip
         with pytest.raises(exception, match=f"{name} must be .* got"):
             setattr(context, name, value)
+
+
+def test_copies_and_results_beyond_all_memory():
+    """torch's allocator raises RuntimeError, numpy's ValueError where a size overflows; ours is MemoryError."""
+    wide = torch.zeros(1).expand(1 << 60)
+    right = {"scale": 1.0, "zero_point": 0, "dtype": torch.uint8}
+    for function in (piquant.torch.quantize, piquant.torch.quantize_dequantize):
+        with pytest.raises(MemoryError, match=r"x of shape \(1152921504606846976,\) has no room"):
+            function(wide, **right)
+    with pytest.raises(MemoryError, match=r"x of shape .* has no room"):
+        piquant.torch.compute_quant_params(wide, dtype=torch.uint8)
+    with pytest.raises(MemoryError, match=r"q of shape .* has no room"):
+        piquant.torch.dequantize(
+            torch.zeros(1, dtype=torch.uint8).expand(1 << 60), **(right | {"dtype": torch.float32})
+        )
+    with pytest.raises(MemoryError):
+        piquant.numpy.quantize(np.broadcast_to(np.float32(0), (1 << 50,)), **(right | {"dtype": np.uint8}))

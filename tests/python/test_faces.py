@@ -95,6 +95,45 @@ def test_packed_shape_that_does_not_fit():
     assert piquant.torch.dequantize(q, **RIGHT, dtype=torch.float32, source_dtype=torch.uint2).shape == (3, 8)
 
 
+@pytest.mark.parametrize("name", [*PLAIN, *(name for name, *_ in PACKED)])
+def test_torch_dtypes_by_name(name):
+    x = torch.randn(3, 5)
+    right = RIGHT | {"zero_point": 1}
+    dtype = getattr(torch, name)
+    q = piquant.torch.quantize(x, **right, dtype=name)
+    assert torch.equal(q, piquant.torch.quantize(x, **right, dtype=dtype))
+    assert torch.equal(q, piquant.torch.quantize(x, **right, dtype=piquant.DataType(name)))
+    back = piquant.torch.dequantize(q, **right, dtype="bfloat16", source_dtype=name, shape=(3, 5))
+    assert torch.equal(
+        back, piquant.torch.dequantize(q, **right, dtype=torch.bfloat16, source_dtype=dtype, shape=(3, 5))
+    )
+    assert torch.equal(back, piquant.torch.quantize_dequantize(x, **right, dtype=name).bfloat16())
+    assert piquant.torch.compute_quant_params(x, dtype=name) == piquant.torch.compute_quant_params(x, dtype=dtype)
+
+
+def dequantized_shape(face, q, source, shape):
+    dtype = torch.float32 if face is piquant.torch else "float32"
+    q = torch.from_numpy(q) if face is piquant.torch else q
+    return tuple(face.dequantize(q, **RIGHT, dtype=dtype, source_dtype=source, shape=shape).shape)
+
+
+@pytest.mark.parametrize("face", [piquant.torch, piquant.numpy, piquant], ids=["torch", "numpy", "buffers"])
+def test_shape_of_as_many_elements(face):
+    q = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    for shape in ((3, 4), (12,), (2, 6), (2, 2, 3, 1), [4, 3]):
+        assert dequantized_shape(face, q, "uint8", shape) == tuple(shape)
+    for shape in ((11,), (), (3, 5), (0,)):
+        with pytest.raises(ValueError, match=r"shape must have as many elements as q, whose shape is \(3, 4\), got"):
+            dequantized_shape(face, q, "uint8", shape)
+    # Packed rows keep their bytes, unless q is one run of bytes.
+    assert dequantized_shape(face, q, "uint4", (3, 7)) == (3, 7)
+    assert dequantized_shape(face, q.reshape(-1), "uint4", (3, 7)) == (3, 7)
+    assert dequantized_shape(face, q, "uint2", None) == (3, 16)
+    for stored, shape in ((q, (4, 5)), (q, (24,)), (q.reshape(-1), (3, 9))):
+        with pytest.raises(ValueError, match="of 4-bit codes takes bytes of shape"):
+            dequantized_shape(face, stored, "uint4", shape)
+
+
 LAYOUTS = {
     "transposed": lambda x: x.t(),
     "strided": lambda x: x[::2, 1::3],
