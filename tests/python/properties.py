@@ -1,0 +1,466 @@
+"""Properties of the Python faces, for any input that hypothesis can think of.
+
+``test_properties.py`` tries each a little in every test run. As a program, this searches for as long as it is told:
+
+    python tests/python/properties.py --seconds 3600
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import faulthandler
+import functools
+import inspect
+import itertools
+import math
+import re
+import sys
+import time
+import traceback
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import strategies as st
+from hypothesis.database import DirectoryBasedExampleDatabase
+
+import cases
+import model
+import piquant
+import strategies as own
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DOCUMENTED = (ValueError, TypeError, BufferError, MemoryError)
+
+for words in ("quantized tensor creation functions", "nested tensors", "Sparse CSR", "Sparse invariant"):
+    warnings.filterwarnings("ignore", message=f".*{words}.*")  # what torch thinks of its own
+
+
+@functools.cache
+def some_contexts() -> list[piquant.Context]:
+    return cases.contexts(threads=(1, 3))
+
+
+def module(face: str) -> Any:
+    return {"torch": piquant.torch, "numpy": piquant.numpy, "buffers": piquant}[face]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Right calls give what the model gives
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def rows(codes: np.ndarray) -> np.ndarray:
+    """As rows of the last dimension, each of which is packed by itself."""
+    return codes.reshape(math.prod(codes.shape[:-1]), codes.shape[-1]) if codes.ndim else codes.reshape(1, 1)
+
+
+def packed(codes: np.ndarray, target: str) -> np.ndarray:
+    per_row = [model.pack(row, target) for row in rows(codes)]
+    return np.concatenate(per_row) if per_row else np.zeros(0, np.uint8)
+
+
+def packed_shape(shape: tuple[int, ...], target: str) -> tuple[int, ...]:
+    bits = model.QUANTIZED[target].bits
+    return shape if bits >= 8 else (*shape[:-1], -(-shape[-1] * bits // 8)) if shape else (1,)
+
+
+def float_argument(data: st.DataObject, face: str, x: np.ndarray) -> tuple[Any, np.ndarray, dict[str, Any]]:
+    """The data as the face takes them, their values, and what the call must be told."""
+    real = model.name_of(x.dtype)
+    if face == "torch":
+        tensor = data.draw(own.strange_tensors(own.as_torch(x)))
+        return tensor, own.as_numpy(tensor), {}
+    if face == "numpy":
+        swapped = real != "bfloat16" and data.draw(st.booleans())
+        return x.astype(x.dtype.newbyteorder()) if swapped else x, x, {}
+    if real == "bfloat16":
+        return (
+            x.view(np.uint16) if x.ndim else np.atleast_1d(x).view(np.uint16),
+            np.atleast_1d(x) if not x.ndim else x,
+            {"source_dtype": real},
+        )
+    if data.draw(st.booleans()):
+        return x.tobytes(), x.reshape(-1), {"source_dtype": real}
+    return memoryview(x), x, {}
+
+
+def float_dtype(face: str, real: str) -> Any:
+    return {"torch": own.TORCH_FLOATS[real], "numpy": model.FLOATS[real], "buffers": real}[face]
+
+
+def target_argument(data: st.DataObject, face: str, target: str) -> Any:
+    """One of the spellings of a quantized type."""
+    if face == "torch":
+        return data.draw(st.sampled_from([getattr(torch, target), target]))
+    if face == "numpy":
+        spelled = getattr(ml_dtypes, target) if target in own.NARROW else np.dtype(target)
+        return data.draw(st.sampled_from([spelled, target]))
+    return data.draw(st.sampled_from([target, piquant.DataType(target)]))
+
+
+def raw(result: Any) -> np.ndarray:
+    """The bytes of a result."""
+    if isinstance(result, torch.Tensor):
+        return own.as_numpy(result).reshape(-1).view(np.uint8)
+    if isinstance(result, np.ndarray):
+        return result.reshape(-1).view(np.uint8)
+    return np.frombuffer(result, np.uint8)
+
+
+def shape_of(result: Any) -> tuple[int, ...] | None:
+    if isinstance(result, bytearray) or (isinstance(result, memoryview) and result.nbytes == 0):
+        return None  # flat
+    return tuple(result.shape)
+
+
+def output(
+    data: st.DataObject, face: str, dtype: Any, shape: tuple[int, ...], fill: np.ndarray
+) -> tuple[Any, np.ndarray]:
+    """An output of the face in the middle of memory, with contents; and all of the memory."""
+    shift = 16 * data.draw(st.integers(0, 2)) + (0 if face == "torch" else data.draw(st.integers(0, 7)))
+    memory = np.full(fill.nbytes + 96, 0xA5, np.uint8)
+    inside = memory[shift : shift + fill.nbytes]
+    inside[:] = fill.reshape(-1).view(np.uint8)
+    if face == "buffers":
+        return memoryview(inside), memory
+    if face == "numpy":
+        return inside.view(dtype).reshape(shape), memory
+    return torch.from_numpy(memory)[shift : shift + fill.nbytes].view(dtype).reshape(shape), memory
+
+
+def check_result(
+    data: st.DataObject, face: str, call: Callable[..., Any], dtype: Any, wanted: np.ndarray, fill: np.ndarray | None
+) -> None:
+    """Without ``out``, and with one. ``wanted`` is what the bytes are, in the result's shape."""
+    with_out = fill is not None or data.draw(st.booleans())
+    if not with_out:
+        result = call()
+        assert shape_of(result) in (None, wanted.shape)
+    else:
+        before = np.full(wanted.shape, 0x55, np.uint8).astype(wanted.dtype) if fill is None else fill
+        out, memory = output(data, face, dtype, wanted.shape, before)
+        outside = memory.copy()
+        result = call(out=out)
+        assert result is out
+        start = raw(out).ctypes.data - memory.ctypes.data if wanted.nbytes else 0
+        outside[start : start + wanted.nbytes] = memory[start : start + wanted.nbytes]
+        assert np.array_equal(outside, memory), "bytes outside of out were written"
+    got = raw(result).view(wanted.dtype).reshape(wanted.shape)
+    assert cases.same_bits(got, wanted), cases.differences(got, wanted)
+
+
+@given(st.data())
+def quantize_equals_the_model(data: st.DataObject) -> None:
+    face, real, target = data.draw(st.tuples(st.sampled_from(own.FACES), own.reals, own.targets))
+    p = data.draw(own.params(real, target))
+    x, values, told = float_argument(data, face, data.draw(own.floats(real, p.scale, target)))
+    mode, seed, offset = (
+        data.draw(st.sampled_from(["nearest", "stochastic"])),
+        data.draw(own.words),
+        data.draw(own.words),
+    )
+    codes = model.quantize(values, *p[:2], target, mode, seed, offset, *p[2:])
+    dtype = target_argument(data, face, target)
+    one_each = dtype is getattr(ml_dtypes, target, None)
+    storage = {"torch": "uint8", "numpy": np.uint8, "buffers": "uint8"}[face] if target in own.NARROW else dtype
+    if face == "torch":
+        storage = getattr(torch, str(storage).removeprefix("torch."))
+    if one_each:
+        wanted, storage = codes.view(np.uint8) & (2 ** model.QUANTIZED[target].bits - 1), np.dtype(dtype)
+    else:
+        wanted = packed(codes, target).reshape(packed_shape(codes.shape, target))
+    call = functools.partial(
+        module(face).quantize, x, scale=p.scale, zero_point=p.zero_point, quant_min=p.quant_min, quant_max=p.quant_max,
+        dtype=dtype, round_mode=mode, seed=seed, offset=offset, ctx=data.draw(st.sampled_from(some_contexts())), **told,
+    )  # fmt: skip
+    event(f"{face} {real} {target}")
+    check_result(data, face, call, storage, wanted, None)
+
+
+@given(st.data())
+def quantized_tensors_carry_the_codes(data: st.DataObject) -> None:
+    """The dtypes of torch that hold their parameters; those of 4 and 2 bits pack the whole tensor as one row."""
+    name = data.draw(st.sampled_from(tuple(own.TORCH_QUANTIZED)))
+    dtype = own.TORCH_QUANTIZED[name]
+    target = {"quint8": "uint8", "qint8": "int8", "qint32": "int32", "quint4x2": "uint4", "quint2x4": "uint2"}[name]
+    real = data.draw(own.reals)
+    p = data.draw(own.params("float32", target))
+    x, values, _ = float_argument(data, "torch", data.draw(own.floats(real, p.scale, target)))
+    q = piquant.torch.quantize(x, scale=p.scale, zero_point=p.zero_point, dtype=dtype)
+    assert (q.dtype, tuple(q.shape), q.q_scale(), q.q_zero_point()) == (dtype, values.shape, *p[:2])
+    codes = model.quantize(values, *p[:2], target)
+    memory = np.array(q.untyped_storage().tolist()[: -(-codes.size * model.QUANTIZED[target].bits // 8)], np.uint8)
+    assert np.array_equal(memory, model.pack(codes.reshape(-1), target).view(np.uint8))
+    back = piquant.torch.dequantize(q, scale=p.scale, zero_point=p.zero_point, dtype=torch.float64)
+    wanted = model.dequantize(codes, *p[:2], target, "float64")
+    assert cases.same_bits(own.as_numpy(back), wanted)
+
+
+@given(st.data())
+def dequantize_equals_the_model(data: st.DataObject) -> None:
+    face, real, source = data.draw(st.tuples(st.sampled_from(own.FACES), own.reals, own.targets))
+    p = data.draw(own.params(real, source))
+    codes = data.draw(own.codes(source))
+    told: dict[str, Any] = {}
+    if source in own.NARROW:
+        stored = packed(codes, source).reshape(packed_shape(codes.shape, source))
+        told = {"source_dtype": source, "shape": codes.shape}
+        if face == "numpy" and data.draw(st.booleans()):
+            stored, told = codes.astype(getattr(ml_dtypes, source)), {}
+        elif face == "torch":
+            told["source_dtype"] = target_argument(data, face, source)
+    else:
+        stored = codes
+        if data.draw(st.booleans()):
+            told = {"shape": data.draw(st.sampled_from([codes.shape, (codes.size,)]))}
+            codes = codes.reshape(told["shape"])
+    q = {"torch": own.as_torch, "numpy": lambda a: a, "buffers": memoryview}[face](stored)
+    add = data.draw(st.booleans())
+    fill = cases.floats(real, p.scale, source, codes.size).reshape(codes.shape) if add else None
+    wanted = model.dequantize(codes, *p[:2], source, real, fill)
+    call = functools.partial(
+        module(face).dequantize, q, scale=p.scale, zero_point=p.zero_point, dtype=float_dtype(face, real),
+        reduce_op="add" if add else "set", ctx=data.draw(st.sampled_from(some_contexts())), **told,
+    )  # fmt: skip
+    event(f"{face} {source} {real}")
+    check_result(data, face, call, float_dtype(face, real), wanted, fill)
+
+
+@given(st.data())
+def quantize_dequantize_equals_the_model(data: st.DataObject) -> None:
+    face, real, target = data.draw(st.tuples(st.sampled_from(own.FACES), own.reals, own.targets))
+    p = data.draw(own.params(real, target))
+    x, values, told = float_argument(data, face, data.draw(own.floats(real, p.scale, target)))
+    mode, seed, offset = (
+        data.draw(st.sampled_from(["nearest", "stochastic"])),
+        data.draw(own.words),
+        data.draw(own.words),
+    )
+    codes = model.quantize(values, *p[:2], target, mode, seed, offset, *p[2:])
+    add = data.draw(st.booleans())
+    fill = cases.floats(real, p.scale, target, codes.size, 1).reshape(codes.shape) if add else None
+    call = functools.partial(
+        module(face).quantize_dequantize, x, scale=p.scale, zero_point=p.zero_point, quant_min=p.quant_min,
+        quant_max=p.quant_max, dtype=target_argument(data, face, target), round_mode=mode, seed=seed, offset=offset,
+        reduce_op="add" if add else "set", ctx=data.draw(st.sampled_from(some_contexts())), **told,
+    )  # fmt: skip
+    event(f"{face} {real} {target}")
+    check_result(data, face, call, float_dtype(face, real), model.dequantize(codes, *p[:2], target, real, fill), fill)
+
+
+@given(st.data())
+def parameters_equal_the_model(data: st.DataObject) -> None:
+    face, real, target = data.draw(st.tuples(st.sampled_from(own.FACES), own.reals, own.targets))
+    p = data.draw(own.params(real, target))
+    x = data.draw(own.floats(real, p.scale, target))
+    if data.draw(st.booleans()):
+        x = np.where(np.isfinite(x), x, x.dtype.type(0))
+    x, values, told = float_argument(data, face, x)
+    symmetric = data.draw(st.booleans())
+    low, high = (None, None) if symmetric else p[2:]
+    call = functools.partial(
+        module(face).compute_quant_params, x, dtype=target_argument(data, face, target), symmetric=symmetric,
+        quant_min=low, quant_max=high, ctx=data.draw(st.sampled_from(some_contexts())), **told,
+    )  # fmt: skip
+    wanted = None
+    if values.size and np.isfinite(values).all():
+        wanted = model.quant_params(values, target, symmetric, low, high)
+    if wanted is None or math.isinf(wanted[0]):
+        try:
+            got = call()
+        except ValueError as error:
+            assert re.match("x (must|spans)", str(error)), error  # noqa: PT017
+        else:
+            raise AssertionError(f"{got} for data that have no parameters")
+    else:
+        assert call() == wanted
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Wrong calls raise what is documented and change nothing
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def right_call(face: str, name: str) -> tuple[Callable[..., Any], list[Any], dict[str, Any]]:
+    """A call that is right, its data and its arguments by name; ``out`` holds 77s."""
+    x = np.linspace(-1, 1, 8, dtype=np.float32)
+    q = np.arange(8, dtype=np.uint8)
+    out = np.full(8, 77, np.uint8 if name == "quantize" else np.float32)
+    wrap = {"torch": own.as_torch, "numpy": lambda a: a, "buffers": memoryview}[face]
+    dtype = {"torch": torch.uint8, "numpy": np.uint8, "buffers": "uint8"}[face]
+    right: dict[str, Any] = {"dtype": float_dtype(face, "float32") if name == "dequantize" else dtype}
+    if name != "compute_quant_params":
+        right |= {"scale": 0.1, "zero_point": 5, "out": wrap(out)}
+    return getattr(module(face), name), [wrap(q if name == "dequantize" else x)], right
+
+
+FUNCTIONS = ("quantize", "dequantize", "quantize_dequantize", "compute_quant_params")
+
+
+def names_an_argument(message: str, names: list[str]) -> bool:
+    return any(re.search(rf"(?<!\w){name}(?!\w)", message) for name in names)
+
+
+def try_call(
+    function: Callable[..., Any], positional: list[Any], named: dict[str, Any], memory: list[np.ndarray]
+) -> bool:
+    """Whether the call was right. If not, it raised what is documented, named an argument, and changed nothing."""
+    before = [m.copy() for m in memory]
+    names = list(inspect.signature(function).parameters)
+    raised = None
+    try:
+        function(*positional, **named)
+    except DOCUMENTED as error:
+        raised = error
+    if raised is not None:
+        assert all(map(np.array_equal, memory, before)), f"changed its output, then raised {raised!r}"
+        if "evil" not in str(raised):
+            assert names_an_argument(str(raised), names), f"the message names no argument: {raised!r}"
+        event(f"{function.__name__}: {type(raised).__name__}")
+        return False
+    return True
+
+
+@given(st.data())
+def any_arguments_are_right_or_refused(data: st.DataObject) -> None:
+    face, name = data.draw(st.tuples(st.sampled_from(own.FACES), st.sampled_from(FUNCTIONS)))
+    function, positional, named = right_call(face, name)
+    out = named.get("out")
+    memory = [np.frombuffer(out.numpy() if face == "torch" else out, np.uint8)] if out is not None else []
+    parameters = list(inspect.signature(function).parameters)
+    for argument in data.draw(st.lists(st.sampled_from(parameters), min_size=1, max_size=3, unique=True)):
+        value = data.draw(own.junk)
+        if argument == parameters[0]:
+            positional[0] = value
+        else:
+            named[argument] = value
+    try_call(function, positional, named, memory)
+
+
+@given(st.data())
+def any_output_is_right_or_refused(data: st.DataObject) -> None:
+    """Outputs of any type, shape and layout, apart from the input or on top of it."""
+    face, name = data.draw(st.sampled_from(["torch", "numpy"])), data.draw(st.sampled_from(FUNCTIONS[:3]))
+    function, positional, named = right_call(face, name)
+    memory = np.arange(256, dtype=np.uint8) % 64
+    wanted_dtype = np.uint8 if name == "quantize" else np.float32
+    dtype = np.dtype(data.draw(st.sampled_from([*[wanted_dtype] * 6, "u1", "f4", "i1", "f2", "f8", "i4", "u2"])))
+    start = data.draw(st.integers(0, 3)) * 8
+    wide = memory[start : start + 16 * dtype.itemsize].view(dtype)
+    kinds = {"right": wide[:8], "column": wide[:8, None], "row": wide[None, :8], "strided": wide[::2], "too many": wide}
+    kinds |= {"reversed": wide[:8][::-1], "matrix": wide[:8].reshape(2, 4), "any": wide[:8]}
+    kind = data.draw(st.sampled_from(tuple(kinds)))
+    out = data.draw(own.views(kinds[kind])) if kind == "any" else kinds[kind]
+    if data.draw(st.integers(0, 2)) == 0:  # an input in the same memory
+        real = np.uint8 if name == "dequantize" else np.float32
+        size = 8 * np.dtype(real).itemsize
+        at = data.draw(st.integers(0, 16)) * 4
+        x = memory[at : at + size].view(real)
+        positional = [torch.from_numpy(x) if face == "torch" else x]
+    if data.draw(st.integers(0, 4)) == 0:
+        out = out[...]
+        out.flags.writeable = face == "torch"
+    overlapping = np.may_share_memory(out, np.asarray(positional[0]))
+    named["out"] = torch.from_numpy(out) if face == "torch" and own.as_torch(out).data_ptr() == out.ctypes.data else out
+    outside = memory.copy()
+    right = try_call(function, positional, named, [memory])
+    fits = out.dtype == wanted_dtype and out.shape == (8,) and out.flags.c_contiguous and out.flags.writeable
+    if isinstance(named["out"], torch.Tensor) == (face == "torch"):
+        assert right == (fits and not overlapping), f"{out.dtype} {out.shape} {out.strides}, overlap: {overlapping}"
+    if right:
+        at = out.ctypes.data - memory.ctypes.data
+        outside[at : at + out.nbytes] = memory[at : at + out.nbytes]
+        assert np.array_equal(outside, memory), "bytes outside of out were written"
+
+
+@given(st.data())
+def tensors_without_plain_elements_are_refused(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(FUNCTIONS))
+    function, positional, named = right_call("torch", name)
+    strange = {
+        "meta": lambda t: t.to("meta"),
+        "sparse": lambda t: t.to_sparse(),
+        "csr": lambda t: t.reshape(2, 4).to_sparse_csr(),
+        "nested": lambda t: torch.nested.nested_tensor([t, t[:3]]),
+        "complex": lambda t: t.to(torch.complex64),
+        "bool": lambda t: t.to(torch.bool),
+        "float8": lambda t: t.to(torch.float8_e4m3fn),
+        "no tensor": lambda t: t.tolist(),
+        "numpy": lambda t: t.numpy(),
+    }
+    how = data.draw(st.sampled_from(tuple(strange)))
+    memory = [named["out"].numpy().view(np.uint8)] if "out" in named else []
+    if "out" in named and data.draw(st.booleans()):
+        named["out"] = strange[how](named["out"])
+    else:
+        positional = [strange[how](positional[0])]
+    assert not try_call(function, positional, named, memory), f"{how} was taken"
+
+
+PROPERTIES = (
+    quantize_equals_the_model,
+    quantized_tensors_carry_the_codes,
+    dequantize_equals_the_model,
+    quantize_dequantize_equals_the_model,
+    parameters_equal_the_model,
+    any_arguments_are_right_or_refused,
+    any_output_is_right_or_refused,
+    tensors_without_plain_elements_are_refused,
+)
+
+CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example, HealthCheck.filter_too_much]
+# The same examples every time, for the test suite.
+settings.register_profile(
+    "suite", max_examples=150, derandomize=True, deadline=None, database=None, suppress_health_check=CHECKS
+)
+# New examples every time. Findings are kept, and tried first the next time.
+settings.register_profile(
+    "fuzz", max_examples=200, deadline=None, database=DirectoryBasedExampleDatabase("build/fuzz/hypothesis"),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink], print_blob=True, suppress_health_check=CHECKS,
+)  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    given_arguments = parser.parse_args()
+    faulthandler.enable()  # says where, should the process be brought down
+    settings.load_profile("fuzz")
+    end = time.monotonic() + given_arguments.seconds
+    counts: collections.Counter[str] = collections.Counter()
+    failed: dict[str, str] = {}
+    for holds in itertools.cycle(PROPERTIES):
+        if time.monotonic() >= end or len(failed) == len(PROPERTIES):
+            break
+        if holds.__name__ in failed:
+            continue
+        inner = holds.hypothesis.inner_test
+
+        def counted(*, data: Any, inner: Any = inner, name: str = holds.__name__) -> None:
+            counts[name] += 1
+            inner(data=data)
+
+        holds.hypothesis.inner_test = functools.wraps(inner)(counted)
+        try:
+            with np.errstate(all="ignore"):
+                holds()
+        except BaseException:
+            failed[holds.__name__] = traceback.format_exc()
+        holds.hypothesis.inner_test = inner
+    for name, words in failed.items():
+        print(f"\nBROKEN PROPERTY: {name}\n{words}")
+    for name, count in counts.items():
+        print(f"{count:9} examples of {name}{'  BROKEN' if name in failed else ''}")
+    print(f"{counts.total():9} examples in all; findings: {len(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

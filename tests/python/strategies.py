@@ -1,0 +1,190 @@
+"""Hypothesis strategies: arrays in every layout, parameters that are right, and arguments that are anything."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import decimal
+import fractions
+import math
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+import cases
+import model
+import piquant
+
+FACES = ("torch", "numpy", "buffers")
+TORCH_FLOATS = {name: getattr(torch, name) for name in model.FLOATS}
+TORCH_QUANTIZED = {
+    "quint8": torch.quint8, "qint8": torch.qint8, "qint32": torch.qint32,
+    "quint4x2": torch.quint4x2, "quint2x4": torch.quint2x4,
+}  # fmt: skip
+NARROW = ("int2", "uint2", "int4", "uint4")
+
+shapes = st.one_of(
+    st.lists(st.integers(0, 5), min_size=0, max_size=4).map(tuple),
+    st.integers(0, 300).map(lambda n: (n,)),
+    st.tuples(st.integers(0, 4), st.integers(0, 40)),
+)
+reals = st.sampled_from(tuple(model.FLOATS))
+targets = st.sampled_from(tuple(model.QUANTIZED))
+words = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 2**64 - 1, 65536, 65535, 2**63]))
+
+
+class Params(NamedTuple):
+    """Right parameters for a type."""
+
+    scale: float
+    zero_point: int
+    quant_min: int | None
+    quant_max: int | None
+
+
+@st.composite
+def params(draw: Any, real: str, target: str) -> Params:
+    t = model.QUANTIZED[target]
+    scale = draw(st.sampled_from(cases.scales(real)) | st.floats(1e-6, 1e6))
+    zero_point = draw(st.sampled_from(cases.zero_points(target)) | st.integers(t.low, t.high))
+    limits = st.sampled_from(cases.ranges(target))
+    both = st.lists(st.integers(t.low, t.high), min_size=2, max_size=2, unique=True).map(sorted)
+    low, high = draw(limits | both)
+    return Params(scale, zero_point, low, high)
+
+
+@st.composite
+def views(draw: Any, base: np.ndarray) -> np.ndarray:
+    """Some view of the data: transposed, sliced, reversed, repeated, without or with more dimensions."""
+    x = base
+    for _ in range(draw(st.integers(0, 3))):
+        how = draw(st.sampled_from(["transpose", "slice", "reverse", "new axis", "broadcast", "index", "fortran"]))
+        if how == "transpose":
+            x = x.transpose(draw(st.permutations(range(x.ndim))))
+        elif how == "slice" and x.ndim:
+            axis, start, step = draw(st.integers(0, x.ndim - 1)), draw(st.integers(0, 3)), draw(st.integers(1, 3))
+            x = x[(slice(None),) * axis + (slice(start, None, step),)]
+        elif how == "reverse" and x.ndim:
+            x = np.flip(x, draw(st.integers(0, x.ndim - 1)))
+        elif how == "new axis" and x.ndim < 5:
+            x = np.expand_dims(x, draw(st.integers(0, x.ndim)))
+        elif how == "broadcast" and x.size < 300 and x.ndim < 5:
+            x = np.broadcast_to(x, (draw(st.integers(0, 3)), *x.shape))
+        elif how == "index" and x.ndim and x.shape[0]:
+            x = x[draw(st.integers(0, x.shape[0] - 1)), ...]
+        elif how == "fortran":
+            x = np.asfortranarray(x)
+    return x
+
+
+@st.composite
+def placed(draw: Any, flat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The data at some address, which need not be a multiple of anything."""
+    shift = draw(st.sampled_from([0, 0, 1, 2, 3, 8, 63]))
+    memory = np.zeros(flat.nbytes + 64, np.uint8)
+    memory[shift : shift + flat.nbytes] = flat.view(np.uint8)
+    return memory[shift : shift + flat.nbytes].view(flat.dtype).reshape(shape)
+
+
+@st.composite
+def floats(draw: Any, real: str, scale: float, target: str) -> np.ndarray:
+    shape = draw(shapes)
+    data = cases.floats(real, scale, target, math.prod(shape), draw(st.integers(0, 2**32 - 1)))
+    return draw(views(draw(placed(data, shape))))
+
+
+@st.composite
+def codes(draw: Any, target: str) -> np.ndarray:
+    shape = draw(shapes)
+    data = cases.codes(target, math.prod(shape), draw(st.integers(0, 2**32 - 1)))
+    return draw(views(draw(placed(data, shape))))
+
+
+def as_torch(x: np.ndarray) -> torch.Tensor:
+    """A tensor of the same elements; strides too, where torch has such."""
+    if any(s < 0 or s % x.itemsize for s in x.strides) or x.ctypes.data % x.itemsize or not x.flags.writeable:
+        x = x.copy()
+    if x.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(x)
+
+
+def as_numpy(x: torch.Tensor) -> np.ndarray:
+    """The elements of a plain tensor."""
+    x = x.detach().resolve_neg()
+    return x.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16) if x.dtype == torch.bfloat16 else x.numpy()
+
+
+@st.composite
+def strange_tensors(draw: Any, x: torch.Tensor) -> torch.Tensor:
+    """The same values in a tensor of another kind."""
+    kind = draw(st.sampled_from(["plain", "plain", "parameter", "negated", "imaginary", "expanded", "channels last"]))
+    if kind == "parameter":
+        return torch.nn.Parameter(x)
+    if kind == "negated":
+        return torch._neg_view(-x)
+    if kind == "imaginary" and x.dtype in (torch.float32, torch.float64):
+        return torch.complex(x, -x).conj().imag
+    if kind == "expanded" and x.dim() and x.numel():
+        return x[:1].expand(3, *x.shape[1:])
+    if kind == "channels last" and x.dim() == 4:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
+
+
+class Evil:
+    """Raises from everything that an argument may be asked."""
+
+    def _raise(self, *_: object) -> Any:
+        raise ValueError("evil argument")
+
+    __index__ = __float__ = __bool__ = __repr__ = __str__ = __eq__ = __len__ = __iter__ = __getitem__ = _raise
+    __hash__ = object.__hash__
+
+
+# What callers get wrong, and what they may well expect to work.
+_NUMBERS = (
+    10**5000, -(2**63), 2**63, 2**64, -1, 0, 1, 3, 255, 256, 1e-39, 5e-324, 1e39, 0.1, float("nan"), float("inf"), -0.0,
+    decimal.Decimal("0.1"), fractions.Fraction(1, 3), np.float32(0.5), np.float64("nan"), np.int64(3), np.uint8(255),
+    np.uint64(2**64 - 1), np.bool_(True), np.array(0.5), np.array(3), np.array([0.5]), ml_dtypes.bfloat16(0.5),
+    torch.tensor(0.5), torch.tensor(3), torch.tensor([0.5]), torch.tensor(0.5, requires_grad=True),
+)  # fmt: skip
+_NAMES = (
+    "add", "set", "nearest", "stochastic", "uint4", "UINT8", "float32", "bfloat16", "float8_e4m3", "\ud800", "uint8\0",
+    "é" * 300, np.str_("uint8"), piquant.DataType.UINT8, piquant.DataType.F32, piquant.ReduceOp.ADD,
+    piquant.RoundMode.STOCHASTIC,
+)  # fmt: skip
+_DTYPES = (
+    np.dtype("f4"), np.uint8, np.dtype("V8"), np.dtype([("a", "f4")]), np.float16, np.complex64, ml_dtypes.bfloat16,
+    ml_dtypes.int4, ml_dtypes.float8_e5m2, torch.float32, torch.uint8, torch.quint4x2, torch.int4, torch.complex64,
+    torch.bool, torch.uint1, torch.float8_e4m3fn, torch.strided,
+)  # fmt: skip
+_ARRAYS = (
+    np.array([1, 2]), np.zeros((2, 0)), np.array(["a"], object), np.datetime64("2020"), np.arange(12.0)[::2],
+    torch.tensor([1.0, 2.0]), torch.tensor(0.5, device="meta"), torch.zeros(3).to_sparse(),
+    torch.zeros(2, device="meta"), array.array("f", [1.0]), array.array("u", "a"), array.array("B", [1, 2, 3]),
+    bytearray(4), memoryview(b"1234")[::2], (ctypes.c_float * 2)(), (ctypes.c_char_p * 2)(), range(3),
+)  # fmt: skip
+_OTHERS = (object(), object, Evil, ..., NotImplemented, piquant.Context(1))
+
+junk = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(2**200), 2**200),
+    st.floats(),
+    st.complex_numbers(),
+    st.text(max_size=8),
+    st.binary(max_size=8),
+    st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(), st.none(), max_size=1),
+    st.sampled_from(_NUMBERS),
+    st.sampled_from(_NAMES),
+    st.sampled_from(_DTYPES),
+    st.sampled_from(_ARRAYS),
+    st.sampled_from(_OTHERS),
+    st.builds(Evil),
+)
