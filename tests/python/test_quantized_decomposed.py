@@ -20,6 +20,12 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 SCALES = (1.0, 0.1, 1 / 3, 0.0173, 2.0**-10, 1e-4, 12.5)
 EXACT = 2**22  # torch adds the zero point in float32: up to here both terms and their sum are integers of 24 bits
 
+
+def test_every_integer_type_of_torch_is_compared():
+    known = torch.ao.quantization.fx._decomposed._DTYPE_TO_QVALUE_BOUNDS
+    assert {dtype: tuple(map(int, limits)) for dtype, limits in known.items() if not dtype.is_floating_point} == TYPES
+
+
 # Every kind of value a third: ties, values within the range of the codes, values far outside.
 N = 4500
 
