@@ -66,6 +66,10 @@ namespace {
 // Longer than the gap between calls of a busy loop, shorter than anyone notices.
 constexpr auto spin_time = std::chrono::microseconds(40);
 
+// Jobs that a pool short of workers runs before it tries again to start them all: a shortage passes unnoticed, and one
+// that lasts costs little.
+constexpr uint32_t retry_interval = 256;
+
 // Waits for `word` to change from `seen`.
 uint32_t await_change(std::atomic<uint32_t>& word, uint32_t seen, bool may_spin) {
     if (may_spin) {
@@ -84,16 +88,20 @@ uint32_t await_change(std::atomic<uint32_t>& word, uint32_t seen, bool may_spin)
     return word.load(std::memory_order_acquire);
 }
 
-// Signals are the application's: workers block them all, so that handlers run on its threads.
+// Signals are the application's: workers block them, so that handlers run on its threads. Not those that a fault of the
+// worker itself raises: were they blocked, the kernel would end the process without asking its handlers.
 class SignalsBlocked {
 public:
 #if defined(_WIN32)
     SignalsBlocked() = default;
 #else
     SignalsBlocked() {
-        sigset_t all;
-        sigfillset(&all);
-        blocked_ = pthread_sigmask(SIG_SETMASK, &all, &before_) == 0;
+        sigset_t others;
+        sigfillset(&others);
+        for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}) {
+            sigdelset(&others, fault);
+        }
+        blocked_ = pthread_sigmask(SIG_SETMASK, &others, &before_) == 0;
     }
     ~SignalsBlocked() {
         if (blocked_) {
@@ -131,7 +139,7 @@ void ThreadPool::abandon_after_fork() {
 
 void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads) {
     const bool alone = threads < 2 || chunks < 2 || taken_.exchange(1, std::memory_order_acquire) != 0;
-    if (!alone && threads != wanted_) {
+    if (!alone && (threads != wanted_ || (participants_ < wanted_ && ++short_jobs_ == retry_interval))) {
         stop_workers();
         start_workers(threads);
     }
@@ -191,6 +199,7 @@ void ThreadPool::work(size_t participant, uint32_t ticket) {
 
 void ThreadPool::start_workers(size_t threads) {
     wanted_ = threads;
+    short_jobs_ = 0;
     participants_ = 1;
     try {
         may_spin_ = threads <= usable_cpus();

@@ -29,7 +29,7 @@ public:
     ThreadPool& operator=(const ThreadPool&) = delete;
 
     // Runs all chunks and returns when all are done. Uses up to `threads` threads, caller included; they start here,
-    // the first time. Fewer, if the system grants fewer.
+    // the first time. Fewer, if the system grants fewer; then it is asked again some jobs later.
     void run(Run function, void* job, size_t chunks, size_t threads);
 
     // Calls in progress on the owner of this pool, who counts them. It is here because a forked child has to forget
@@ -50,7 +50,8 @@ private:
 
     // 1 while a caller owns the pool.
     std::atomic<uint32_t> taken_{0};
-    size_t wanted_ = 1;  // threads the workers were started for; guarded by taken_
+    size_t wanted_ = 1;        // threads the workers were started for; guarded by taken_
+    uint32_t short_jobs_ = 0;  // jobs since then that had fewer; guarded by taken_
 
     struct Workers;
     Workers* workers_ = nullptr;  // guarded by taken_; leaked in a forked child, where the threads do not exist

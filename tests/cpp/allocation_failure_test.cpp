@@ -22,6 +22,7 @@ thread_local bool once = false;  // only the one allocation fails, not those aft
 thread_local long allocations_left = 0;
 thread_local long failures_seen = 0;
 std::atomic<long> threads_left{-1};  // -1: any number
+std::atomic<long> creations_tried{0};
 
 void* allocate(size_t size, size_t alignment) {
     if (armed && allocations_left-- <= 0) {
@@ -38,7 +39,9 @@ void* allocate(size_t size, size_t alignment) {
 
 }  // namespace
 
-// The whole test program's; arrays and nothrow forms go through them.
+// The whole test program's; arrays and nothrow forms go through them. Visible to the shared libraries too, or memory of
+// one allocator would reach another.
+#pragma GCC visibility push(default)
 void* operator new(size_t size) {
     return allocate(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__);
 }
@@ -58,11 +61,11 @@ void operator delete(void* p, size_t, std::align_val_t) noexcept {
     free(p);
 }
 
-extern "C" __attribute__((visibility("default"))) int pthread_create(pthread_t* thread,
-                                                                     const pthread_attr_t* attributes,
-                                                                     void* (*start)(void*), void* argument) noexcept {
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
+                              void* argument) noexcept {
     using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
     static const auto real = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
+    ++creations_tried;
     if (threads_left.load() == 0) {
         return EAGAIN;
     }
@@ -71,6 +74,7 @@ extern "C" __attribute__((visibility("default"))) int pthread_create(pthread_t* 
     }
     return real(thread, attributes, start, argument);
 }
+#pragma GCC visibility pop
 
 namespace piquant {
 namespace {
@@ -170,6 +174,36 @@ TEST(ThreadCreationFailure, FewerWorkersOrNoneDoTheJob) {
         }
         ASSERT_LE(job.highest.load(), static_cast<size_t>(granted));
         ASSERT_TRUE(runs_side_by_side(pool, 3)) << "granted " << granted;
+    }
+}
+
+// A shortage that has passed is over for the pool too; one that lasts costs it few attempts.
+TEST(ThreadCreationFailure, IsTriedAgainAfterSomeJobs) {
+    constexpr long jobs = 10000;
+    ThreadPool pool;
+    for (const long granted : {0L, 2L}) {
+        const auto run_jobs = [&](long count) {
+            const long before = creations_tried.load();
+            for (long i = 0; i < count; ++i) {
+                pool.run([](void*, size_t, size_t) {}, nullptr, 5, 5);
+            }
+            return creations_tried.load() - before;
+        };
+        const auto run_jobs_short_of_threads = [&] {
+            long tried = 0;
+            for (long i = 0; i < jobs; ++i) {
+                threads_left = granted;
+                tried += run_jobs(1);
+            }
+            threads_left = -1;
+            return tried;
+        };
+        const long tried = run_jobs_short_of_threads();
+        EXPECT_GT(tried, granted + 1) << "never again";
+        EXPECT_LT(tried, jobs / 20) << "all the time";
+        EXPECT_EQ(run_jobs(jobs), 4) << "once, for all four workers";
+        EXPECT_TRUE(runs_side_by_side(pool, 5));
+        EXPECT_TRUE(runs_side_by_side(pool, 2)) << "for the next round, other workers";
     }
 }
 
