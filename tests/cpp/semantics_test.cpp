@@ -84,7 +84,8 @@ void check_quantize() {
     for (const T y : interesting_values<T>(Q::bits, Q::is_signed)) {
         // The words that matter are those around the carry, wherever it is.
         const double d = static_cast<double>(y);
-        const auto t = static_cast<uint16_t>(std::isfinite(d) ? (d - std::floor(d)) * 65536 : 0);
+        const auto t =
+            static_cast<uint32_t>(std::isfinite(d) ? (d - std::floor(d)) * 65536 : 0);  // 65536 where it rounds
         const uint16_t words[] = {0,
                                   1,
                                   0x7fff,
