@@ -1,0 +1,168 @@
+// Many callers at once, on contexts that they share and that come and go. What ThreadSanitizer is run on: as it sees no
+// vector accesses wider than 16 bytes, this file keeps to the narrow instruction sets when built with it.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstring>
+#include <filesystem>
+#include <iterator>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernel_data.hpp"
+#include "sanitizers.hpp"
+#include "support.hpp"
+
+#if !defined(_WIN32)
+#include "held_call.hpp"
+#endif
+
+namespace piquant {
+namespace {
+
+constexpr size_t callers = 8;
+constexpr size_t n = 20011;  // several chunks each of whole lines and of ragged ends
+constexpr double scale = 0.37;
+
+std::vector<const char*> instruction_sets() {
+    std::vector<const char*> names;
+    for (size_t i = 0; const char* name = piquant_available_isa(i); ++i) {
+        if (!thread_sanitizer || (strcmp(name, "avx2") != 0 && strcmp(name, "avx512") != 0)) {
+            names.push_back(name);
+        }
+    }
+    return names;
+}
+
+// Everything that a call computes from one array: codes, their sum with an accumulator, the fused result, parameters.
+struct Results {
+    std::vector<uint8_t> codes = std::vector<uint8_t>((n + 1) / 2);
+    std::vector<float> sum = std::vector<float>(n, 1.0f);
+    std::vector<float> fused = std::vector<float>(n);
+    double found_scale = 0;
+    int64_t found_zero_point = 0;
+
+    void compute(piquant_context_t* c, const float* in) {
+        piquant_options_t o = PIQUANT_OPTIONS_INIT;
+        o.round_mode = PIQUANT_STOCHASTIC;
+        o.seed = 11;
+        EXPECT_EQ(piquant_quantize(c, in, PIQUANT_FLOAT32, codes.data(), PIQUANT_UINT4, n, scale, 3, &o), PIQUANT_OK);
+        o = PIQUANT_OPTIONS_INIT;
+        o.reduce_op = PIQUANT_ADD;
+        EXPECT_EQ(piquant_dequantize(c, codes.data(), PIQUANT_UINT4, sum.data(), PIQUANT_FLOAT32, n, scale, 3, &o),
+                  PIQUANT_OK);
+        EXPECT_EQ(piquant_quantize_dequantize(c, in, fused.data(), PIQUANT_FLOAT32, PIQUANT_INT8, n, scale, 3, nullptr),
+                  PIQUANT_OK);
+        EXPECT_EQ(piquant_compute_quant_params(c, in, PIQUANT_FLOAT32, PIQUANT_INT8, n, nullptr, &found_scale,
+                                               &found_zero_point),
+                  PIQUANT_OK);
+    }
+    bool operator==(const Results&) const = default;
+};
+
+TEST(Callers, ShareContextsAndChangeThemAndComeAndGo) {
+    const int rounds = thread_sanitizer ? 60 : 200;
+    const std::vector<const char*> sets = instruction_sets();
+    std::mt19937_64 random(4);
+    const Bytes data = float_data(DType::float32, n, scale, random);
+    std::vector<float> in(n);
+    std::memcpy(in.data(), data.data(), n * sizeof(float));
+    for (float& x : in) {
+        x = x - x == 0 ? x : 1.0f;  // parameters are of finite data
+    }
+    Results expected;
+    expected.compute(make_context(1).get(), in.data());
+
+    const ContextPtr shared[2] = {make_parallel_context(2), make_parallel_context(3)};
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> threads;
+    for (size_t t = 0; t < callers; ++t) {
+        threads.emplace_back([&, t] {
+            std::mt19937_64 choose(t);
+            ContextPtr own = make_parallel_context(2);
+            for (int i = 0; i < rounds; ++i) {
+                const uint64_t choice = choose();
+                if (choice % 8 == 0) {
+                    own = make_parallel_context(1 + choice / 8 % 3);
+                }
+                piquant_context_t* c = choice % 3 == 0 ? own.get() : shared[choice % 2].get();
+                const size_t count = 1 + choice / 64 % 4;
+                const char* isa = sets[choice / 256 % sets.size()];
+                const size_t threshold = choice / 1024 % 2 != 0 ? 0 : SIZE_MAX;
+                EXPECT_EQ(piquant_context_set_num_threads(c, count), PIQUANT_OK);
+                EXPECT_EQ(piquant_context_set_isa(c, isa), PIQUANT_OK);
+                EXPECT_EQ(piquant_context_set_stream_threshold(c, threshold), PIQUANT_OK);
+                Results found;
+                found.compute(c, in.data());
+                wrong += !(found == expected);
+                size_t read = 0;
+                EXPECT_EQ(piquant_context_get_num_threads(c, &read), PIQUANT_OK);
+                EXPECT_EQ(piquant_context_get_isa(c, &isa), PIQUANT_OK);
+                EXPECT_TRUE(c != own.get() || read == count) << "nobody else changes it";
+            }
+        });
+    }
+    for (std::thread& t : threads) {
+        t.join();
+    }
+    EXPECT_EQ(wrong.load(), 0);
+}
+
+#if defined(__linux__)
+// Threads of this process, by the system's count.
+size_t system_threads() {
+    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/task"), {}));
+}
+
+TEST(Callers, ThreadCountsTakeEffectWithTheNextCall) {
+    const std::vector<float> in(n, 1.0f);
+    const size_t before = system_threads();
+    {
+        const ContextPtr c = make_parallel_context(1);
+        for (const size_t count : std::initializer_list<size_t>{1, 4, 2, 7, 3}) {
+            EXPECT_EQ(piquant_context_set_num_threads(c.get(), count), PIQUANT_OK);
+            Results().compute(c.get(), in.data());
+            EXPECT_EQ(system_threads(), before + count - 1) << count;
+        }
+    }
+    EXPECT_EQ(system_threads(), before) << "a destroyed context leaves no thread";
+}
+#endif
+
+#if !defined(_WIN32)
+// Inside a kernel, by the caller's thread and by a worker, and by two callers.
+TEST(Callers, ContextsInUseAreNotDestroyed) {
+    constexpr size_t large = size_t{1} << 20;
+    for (const size_t calls : std::initializer_list<size_t>{1, 2}) {
+        HeldMemory held(large * sizeof(float));
+        piquant_context_t* context = nullptr;
+        ASSERT_EQ(piquant_context_create(&context, 2), PIQUANT_OK);
+        std::vector<std::vector<uint8_t>> out(calls, std::vector<uint8_t>(large, 0xff));
+        std::vector<piquant_status_t> statuses(calls, PIQUANT_ERROR_MEMORY);
+        std::vector<std::thread> threads;
+        for (size_t t = 0; t < calls; ++t) {
+            threads.emplace_back([&, t] {
+                statuses[t] = piquant_quantize(context, held.floats(), PIQUANT_FLOAT32, out[t].data(), PIQUANT_UINT8,
+                                               large, 1.0, 7, nullptr);
+            });
+        }
+        held.wait_for(calls + 1);
+        for (int i = 0; i < 1000; ++i) {
+            ASSERT_EQ(piquant_context_destroy(context), PIQUANT_ERROR_BUSY);
+        }
+        EXPECT_EQ(piquant_context_set_num_threads(context, 3), PIQUANT_OK) << "settings may change meanwhile";
+        held.release();
+        for (std::thread& t : threads) {
+            t.join();
+        }
+        EXPECT_EQ(statuses, std::vector<piquant_status_t>(calls, PIQUANT_OK));
+        EXPECT_EQ(out, std::vector<std::vector<uint8_t>>(calls, std::vector<uint8_t>(large, 7)));
+        EXPECT_EQ(piquant_context_destroy(context), PIQUANT_OK);
+    }
+}
+#endif
+
+}  // namespace
+}  // namespace piquant
