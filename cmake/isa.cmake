@@ -1,8 +1,9 @@
 # Instruction sets: name -> compiler flags, best first for each architecture. One unit, src/isa/isa.cpp, is compiled once
-# per entry, and requires of the CPU what the flags let the compiler use, see src/dispatch/cpu_features.hpp.
+# per entry, and requires of the CPU what the flags let the compiler use, see src/dispatch/cpu_features.hpp. PIQUANT_ISAS
+# may be set to fewer of them.
 set(PIQUANT_BASELINE_FLAGS "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(PIQUANT_ISAS avx512 avx2 sse42 scalar)
+  set(PIQUANT_ISAS avx512 avx2 sse42 scalar CACHE STRING "Instruction sets to build, best first")
   set(PIQUANT_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mf16c -mpopcnt)
   set(PIQUANT_FLAGS_avx2 -mavx2 -mf16c -mpopcnt)
   set(PIQUANT_FLAGS_sse42 -msse4.2 -mpopcnt)
@@ -10,11 +11,11 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   # Undoes what CXXFLAGS may ask for (-march=native, -mavx2), in the units that run before the check of the CPU.
   set(PIQUANT_BASELINE_FLAGS -march=x86-64 -mno-sse3 -mno-popcnt -mno-movbe -mno-lzcnt -mno-bmi -mno-bmi2)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
-  set(PIQUANT_ISAS neon scalar)
+  set(PIQUANT_ISAS neon scalar CACHE STRING "Instruction sets to build, best first")
   set(PIQUANT_FLAGS_neon "")  # Advanced SIMD is part of the baseline
   set(PIQUANT_FLAGS_scalar "")
 else()
-  set(PIQUANT_ISAS scalar)
+  set(PIQUANT_ISAS scalar CACHE STRING "Instruction sets to build, best first")
   set(PIQUANT_FLAGS_scalar "")
 endif()
 

@@ -63,7 +63,7 @@ struct Results {
 };
 
 TEST(Callers, ShareContextsAndChangeThemAndComeAndGo) {
-    const int rounds = thread_sanitizer ? 60 : 200;
+    const int rounds = thread_sanitizer ? 60 : address_sanitizer ? 20 : 200;
     const std::vector<const char*> sets = instruction_sets();
     std::mt19937_64 random(4);
     const Bytes data = float_data(DType::float32, n, scale, random);
