@@ -79,13 +79,17 @@ TEST(ThreadPoolTest, ThreadsReallyRunSideBySide) {
 TEST(ThreadPoolTest, ManyCallersShareOne) {
     ThreadPool pool;
     std::atomic<int> wrong{0};
+    std::atomic<int> waiting{0};
     std::vector<std::thread> callers;
     for (size_t t = 0; t < 6; ++t) {
         callers.emplace_back([&, t] {
-            for (size_t i = 0; i < 300; ++i) {
+            for (++waiting; waiting.load() < 6;) {  // begin together
+                std::this_thread::yield();
+            }
+            for (size_t i = 0; i < 3000; ++i) {
                 const size_t chunks = 1 + (i * 7 + t) % 40;
                 Tally tally(chunks);
-                pool.run(Tally::run, &tally, chunks, 2 + i / 100 % 3);
+                pool.run(Tally::run, &tally, chunks, 2 + i / 1000 % 3);
                 wrong += !tally.each_once();
             }
         });

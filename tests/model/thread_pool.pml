@@ -1,0 +1,137 @@
+/*
+ * The protocol of src/runtime/thread_pool.cpp as a model that Spin explores in every interleaving. ThreadSanitizer sees
+ * the memory orders of the interleavings that happen to occur; this sees all of them, under sequential consistency.
+ *
+ * A caller runs JOBS jobs of CHUNKS chunks and stops the workers. Claims:
+ *   every chunk runs exactly once;
+ *   no worker reads a job that is being changed or is over (the "job" of the code lies on the caller's stack);
+ *   nobody waits for ever (Spin reports invalid end states), however late a worker comes or if it never begins.
+ *
+ * Names are those of the code. One atomic step here is one atomic operation there. BREAK=1..5 removes what the protocol
+ * rests on, one thing each; every one of them must be found. See run.sh.
+ */
+#ifndef BREAK
+#define BREAK 0
+#endif
+#define WORKERS 2
+#define JOBS 2
+#define CHUNKS 3
+#define REGIONS 3 /* min(chunks, participants) */
+
+bool open;        /* bit 0 of gate_ */
+byte inside;      /* the rest of gate_ */
+byte ticket;      /* ticket_ */
+bool stop;        /* stop_ */
+byte asleep;      /* workers in the kernel, in ticket_.wait() */
+byte next[REGIONS];
+byte ran[CHUNKS];
+bool changing;    /* the caller writes the job */
+bool alive;       /* the job exists */
+byte exited;
+chan wake = [0] of {bit}; /* ticket_.notify_all() */
+
+inline notify_all() {
+    /* A futex wait compares and sleeps in one step, so a waiter is asleep already or sees the new ticket. */
+    do
+    :: atomic { asleep > 0 -> asleep-- ; wake ! 0 }
+    :: atomic { asleep == 0 -> break }
+    od
+}
+
+inline participate(me) {
+    k = 0;
+    do
+    :: k < REGIONS ->
+        region = (me + k) % REGIONS;
+        do
+        :: assert(alive && !changing);
+           if
+           :: next[region] >= region + 1 -> break
+           :: else
+           fi;
+#if BREAK == 1
+           chunk = next[region]; /* not one atomic increment */
+           next[region] = chunk + 1;
+#else
+           atomic { chunk = next[region]; next[region] = chunk + 1 };
+#endif
+           if
+           :: chunk >= region + 1 -> break
+           :: else -> ran[chunk]++; assert(ran[chunk] == 1); assert(alive && !changing)
+           fi
+        od;
+        k++
+    :: else -> break
+    od
+}
+
+proctype Worker(byte me) {
+    byte seen = 0;
+    byte k, region, chunk;
+    bool was_open;
+    if
+    :: true -> goto missing /* a worker that never gets a CPU */
+    :: true
+    fi;
+    do
+    :: do /* await_change: it may find the new ticket by itself, or sleep until woken */
+       :: ticket != seen -> break
+       :: atomic { ticket == seen -> asleep++ }; wake ? 0
+       od;
+       seen = ticket;
+       if
+       :: stop -> break
+       :: else
+       fi;
+#if BREAK == 2
+       was_open = open; /* looks before it enters */
+       inside++;
+#else
+       atomic { was_open = open; inside++ };
+#endif
+       if
+       :: was_open -> participate(me)
+       :: else
+       fi;
+       inside--
+    od;
+missing:
+    exited++
+}
+
+proctype Caller() {
+    byte job, k, region, chunk, c;
+    for (job : 1 .. JOBS) {
+        changing = true;
+        alive = true;
+        for (c : 0 .. REGIONS - 1) { next[c] = c }
+        for (c : 0 .. CHUNKS - 1) { ran[c] = 0 }
+        changing = false;
+        open = true;
+        ticket++;
+        notify_all();
+        participate(0);
+#if BREAK != 3
+        open = false;
+#endif
+#if BREAK != 4
+        inside == 0; /* waits for chunks in progress */
+#endif
+        for (c : 0 .. CHUNKS - 1) { assert(ran[c] == 1) }
+        alive = false
+    }
+    stop = true;
+#if BREAK != 5
+    ticket++;
+#endif
+    notify_all();
+    exited == WORKERS
+}
+
+init {
+    byte w;
+    atomic {
+        for (w : 1 .. WORKERS) { run Worker(w) }
+        run Caller()
+    }
+}
