@@ -24,7 +24,7 @@ namespace piquant {
 namespace {
 
 constexpr int rounds = address_sanitizer ? 10 : 200;  // with it a fork takes long
-constexpr unsigned watchdog = 120;  // seconds; on a loaded machine a child may take some
+constexpr unsigned watchdog = 120;                    // seconds; on a loaded machine a child may take some
 
 class Fork : public testing::Test {
 protected:
