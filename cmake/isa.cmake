@@ -9,7 +9,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(PIQUANT_FLAGS_sse42 -msse4.2 -mpopcnt)
   set(PIQUANT_FLAGS_scalar "")
   # Undoes what CXXFLAGS may ask for (-march=native, -mavx2), in the units that run before the check of the CPU.
-  set(PIQUANT_BASELINE_FLAGS -march=x86-64 -mno-sse3 -mno-popcnt -mno-movbe -mno-lzcnt -mno-bmi -mno-bmi2)
+  set(PIQUANT_BASELINE_FLAGS -mno-sse3 -mno-popcnt -mno-movbe -mno-lzcnt -mno-bmi -mno-bmi2 -mno-gfni)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
   set(PIQUANT_ISAS neon scalar CACHE STRING "Instruction sets to build, best first")
   set(PIQUANT_FLAGS_neon "")  # Advanced SIMD is part of the baseline

@@ -21,6 +21,6 @@ nanobind_add_stub(_native_stub MODULE _native OUTPUT _native.pyi PYTHON_PATH $<T
                  INCLUDE_PRIVATE)
 
 install(TARGETS _native LIBRARY DESTINATION piquant)
-install(TARGETS piquant LIBRARY DESTINATION piquant/lib RUNTIME DESTINATION piquant/lib ARCHIVE DESTINATION piquant/lib)
+install(TARGETS piquant LIBRARY DESTINATION piquant/lib RUNTIME DESTINATION piquant ARCHIVE DESTINATION piquant/lib)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/_native.pyi DESTINATION piquant)
 install(FILES include/piquant/quant.h DESTINATION piquant/include/piquant)

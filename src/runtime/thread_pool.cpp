@@ -207,7 +207,7 @@ void ThreadPool::start_workers(size_t threads) {
         auto workers = std::make_unique<Workers>();
         workers->threads.reserve(threads - 1);
         workers_ = workers.release();
-        const SignalsBlocked blocked;
+        [[maybe_unused]] const SignalsBlocked blocked;
         const uint32_t ticket = ticket_.load(std::memory_order_relaxed);
         for (size_t i = 1; i < threads; ++i) {
             workers_->threads.emplace_back(&ThreadPool::work, this, i, ticket);
