@@ -318,9 +318,8 @@ def _native_dtype(dtype: DTypeLike | str) -> np.dtype[Any] | None:
     """What numpy knows as ``dtype``, in native byte order."""
     if dtype is None:
         return None
-    if (
-        isinstance(dtype, str) and dtype == "bfloat16"
-    ):  # numpy knows the name once the package that brings the dtype is loaded
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        # numpy knows the name once the package that brings the dtype is loaded.
         with contextlib.suppress(ImportError):
             import ml_dtypes  # noqa: F401, PLC0415  not needed by those who do not use it
     try:
