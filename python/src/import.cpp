@@ -4,6 +4,10 @@
 #include <Python.h>
 #include <piquant/quant.h>
 
+#if defined(__SSE3__)
+#error "compile this unit with PIQUANT_BASELINE_FLAGS"
+#endif
+
 extern "C" {
 
 PyObject* PyInit__native_unchecked(void);

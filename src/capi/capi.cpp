@@ -10,6 +10,10 @@
 using piquant::Context;
 using piquant::Operation;
 
+namespace piquant {
+PIQUANT_RUNS_BEFORE_THE_CHECK;
+}
+
 static_assert(static_cast<int>(piquant::DType::float16) == PIQUANT_FLOAT16);
 static_assert(static_cast<int>(piquant::DType::int2) == PIQUANT_INT2);
 static_assert(static_cast<int>(piquant::DType::uint64) == PIQUANT_UINT64);
@@ -88,7 +92,8 @@ const char* piquant_status_string(piquant_status_t status) {
                    "sse42, avx2, avx512, neon, PIQUANT_SERIAL_CUTOFF and PIQUANT_STREAM_THRESHOLD take bytes";
         case PIQUANT_ERROR_MEMORY: return "out of memory";
         case PIQUANT_ERROR_CPU:
-            return "this CPU lacks instructions that the library was compiled for; build it without -march and -m flags";
+            return "this CPU lacks instructions that the library was compiled for; build it without -march and -m "
+                   "flags";
     }
     return "unknown status";
 }

@@ -8,6 +8,8 @@
 
 namespace piquant {
 
+PIQUANT_RUNS_BEFORE_THE_CHECK;
+
 namespace isa {
 #define X(name) extern const KernelTable name;
 PIQUANT_ISA_LIST(X)

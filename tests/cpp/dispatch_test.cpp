@@ -144,7 +144,7 @@ const struct {
     {"Intel Haswell, F16C masked", {0x7ffafbbf & ~f16c, 0x000027ab, 0, 0, 0, 0x21, with_ymm}, "sse42"},
     {"Intel Haswell, AVX2 masked", {0x7ffafbbf, 0x000027ab & ~avx2, 0, 0, 0, 0x21, with_ymm}, "sse42"},
     {"Intel Haswell, system saves XMM only", {0x7ffafbbf, 0x000027ab, 0, 0, 0, 0x21, x87_sse}, "sse42"},
-    {"Intel Haswell, system without XSAVE", {0x7ffafbbf & ~osxsave, 0x000027ab, 0, 0, 0, 0x21, 0}, "sse42"},
+    {"Intel Haswell, system without XSAVE", {0x7ffafbbf & ~osxsave, 0x000027ab, 0, 0, 0, 0x21, with_ymm}, "sse42"},
     {"AMD Zen", {0x7ed8320b, 0x209c01a9, 0, 0, 0, 0x35c233ff, with_ymm}, "avx2"},
     {"Intel Skylake-X", {0x7ffefbff, 0xd39ffffb, 0x8, 0x0c000000, 0, 0x121, 0x2ff}, "avx512"},
     {"Intel Skylake-X, ZMM not saved", {0x7ffefbff, 0xd39ffffb, 0x8, 0x0c000000, 0, 0x121, with_ymm}, "avx2"},
@@ -199,6 +199,15 @@ TEST(Cpuid, EachFeatureIsOneBitOfOneRegister) {
     PIQUANT_X86_FEATURES(X)
 #undef X
     EXPECT_EQ(seen, all);
+}
+
+TEST(Cpuid, RegistersThatTheSystemDoesNotSaveRuleOut) {
+    const auto saving = [](uint64_t xcr0) { return features_from({~0u, ~0u, ~0u, ~0u, ~0u, ~0u, xcr0}); };
+    constexpr uint64_t on_ymm = cpu_avx | cpu_fma | cpu_f16c | cpu_fma4 | cpu_xop | cpu_avx2 | cpu_avxvnni;
+    constexpr uint64_t on_general = cpu_movbe | cpu_lzcnt | cpu_bmi | cpu_bmi2;
+    EXPECT_EQ(names(saving(x87_sse)), names(sse42_features | on_general | cpu_gfni));
+    EXPECT_EQ(names(saving(with_ymm)), names(sse42_features | on_general | cpu_gfni | on_ymm));
+    EXPECT_EQ(names(saving(with_zmm)), names(saving(~uint64_t{0})));
 }
 
 TEST(CpuFeatures, AgreeWithTheCompilerRuntime) {
