@@ -201,6 +201,7 @@ def test_outputs_numpy():
         (np.zeros((4, 6), np.int8), TypeError, "out must be of uint8"),
         (np.zeros((6, 4), np.uint8), ValueError, r"out must have shape \(4, 6\), got \(6, 4\)"),
         (np.zeros((6, 4), np.uint8).T, ValueError, "out must be C-contiguous"),
+        (np.zeros((4, 6), np.uint8)[::-1], ValueError, "out must be C-contiguous"),
         (read_only, ValueError, "out must be writeable"),
         (x.view(np.uint8).reshape(-1)[3:27].reshape(4, 6), ValueError, "out must not overlap"),
     ]:
@@ -215,6 +216,7 @@ def test_outputs_buffers():
         (bytes(8), BufferError, "out must be writable, got a read-only bytes"),
         (bytearray(7), ValueError, r"out must have 8 bytes for uint8 of shape \(8,\), got 7"),
         (memoryview(bytearray(16))[::2], BufferError, "out must be C-contiguous"),
+        (memoryview(bytearray(8))[::-1], BufferError, "out must be C-contiguous"),
         (memoryview(X[BUFFERS]).cast("B")[4:12], ValueError, "out must not overlap"),
     ]:
         with pytest.raises(exception, match=words):

@@ -55,6 +55,7 @@ def test_exporters():
     for exporter, told in [
         (x.tobytes(), "float32"), (bytearray(x.tobytes()), "float32"), (mapped, "float32"), (memoryview(x), None),
         (np.array(x), None), (memoryview(array.array("f", [v for u in VALUES for v in (u, 9)]))[::2], None),
+        (memoryview(array.array("f", VALUES[::-1]))[::-1], None),
     ]:  # fmt: skip
         q = piquant.quantize(exporter, **RIGHT, dtype="int8", source_dtype=told)
         assert q.tolist() == expected
