@@ -148,6 +148,15 @@ def test_other_python_threads_run_meanwhile():
     assert min(gained) > 0  # with the GIL held, most calls would see none
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts, also where a shell started this process in the background and told it to ignore that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupts_arrive_after_the_call(context):
     """Ctrl-C in the middle of a call, which only another thread can press, as the call has let go of the GIL."""
     x = np.zeros(4_000_000, np.float32)
