@@ -41,7 +41,7 @@ struct Input {
 // Of the last 100,000 patterns, and of the first: all parts together have each once.
 TEST(Float32Parts, HaveEveryPatternOnce) {
     constexpr uint64_t all = uint64_t{1} << 32;
-    for (const uint64_t parts : {1, 3, 64, 100, 128}) {
+    for (const uint64_t parts : {1u, 3u, 64u, 100u, 128u}) {
         for (const uint64_t first : {uint64_t{0}, all - 100000}) {
             std::vector<int> met(100000);
             for (uint64_t part = 0; part < parts; ++part) {

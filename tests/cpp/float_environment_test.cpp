@@ -27,7 +27,7 @@ std::vector<uint64_t> control_words() {
     constexpr uint64_t reset = 0x1f80;
     std::vector<uint64_t> words;
     for (uint64_t rounding = 0; rounding < 4; ++rounding) {
-        for (const uint64_t flush : {0x0000, 0x8000, 0x0040, 0x8040}) {  // results, inputs
+        for (const uint64_t flush : {0x0000u, 0x8000u, 0x0040u, 0x8040u}) {  // results, inputs
             words.push_back(reset | rounding << 13 | flush);
         }
     }
@@ -128,12 +128,15 @@ void transforms(piquant_context_t* context, Digest& digest) {
                  {PIQUANT_NEAREST, PIQUANT_SET, 2e38}};
     for (int f = 0; f < float_count; ++f) {
         const auto real = static_cast<piquant_dtype_t>(f);
-        const auto& [n, in] = inputs()[static_cast<size_t>(f)];
+        const Input& input = inputs()[static_cast<size_t>(f)];
+        const size_t n = input.n;
+        const Bytes& in = input.bytes;
         for (const piquant_dtype_t code : {PIQUANT_UINT4, PIQUANT_INT16, PIQUANT_UINT32, PIQUANT_INT64}) {
-            for (const auto& [round, reduce, scale] : modes) {
+            for (const auto& mode : modes) {
+                const double scale = mode.scale;
                 piquant_options_t o = PIQUANT_OPTIONS_INIT;
-                o.round_mode = round;
-                o.reduce_op = reduce;
+                o.round_mode = mode.round;
+                o.reduce_op = mode.reduce;
                 Bytes codes(piquant_size(code, n));
                 Bytes sum = in;
                 expect(PIQUANT_OK,
@@ -180,7 +183,7 @@ void parameters(piquant_context_t* context, Digest& digest) {
         extents<float32>({0x1p-140, 0x1p-124, 1.0}), extents<float64>({0x1p-1060, 0x1p-1020, 1.0})};
     for (int f = 0; f < float_count; ++f) {
         const auto real = static_cast<piquant_dtype_t>(f);
-        for (const auto& [n, data] : made[f]) {
+        for (const Input& input : made[f]) {
             for (const int symmetric : {0, 1}) {
                 for (const piquant_dtype_t code : {PIQUANT_UINT4, PIQUANT_INT8, PIQUANT_INT32}) {
                     piquant_options_t o = PIQUANT_OPTIONS_INIT;
@@ -188,8 +191,8 @@ void parameters(piquant_context_t* context, Digest& digest) {
                     double scale = 0;
                     int64_t zero_point = 0;
                     expect(PIQUANT_OK, [&] {
-                        return piquant_compute_quant_params(context, data.data(), real, code, n, &o, &scale,
-                                                            &zero_point);
+                        return piquant_compute_quant_params(context, input.bytes.data(), real, code, input.n, &o,
+                                                            &scale, &zero_point);
                     });
                     digest.add(&scale, sizeof scale);
                     digest.add(&zero_point, sizeof zero_point);
