@@ -26,6 +26,16 @@ def context():
     return c
 
 
+@pytest.fixture
+def default_context():
+    """The default context with several threads at work in every call, and as it was afterwards."""
+    c = piquant.Context.get()
+    before = c.num_threads, c.serial_cutoff
+    assert default_context_is_right(0)
+    yield c
+    c.num_threads, c.serial_cutoff = before
+
+
 def in_child(body):
     """Exit status of a forked child that runs ``body``; one that hangs dies of SIGALRM."""
     pid = os.fork()
@@ -91,10 +101,10 @@ def test_fork_from_two_threads_at_once(context):
     assert statuses == [0] * (2 * ROUNDS)
 
 
+@pytest.mark.usefixtures("default_context")
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(method):
     """200 tasks; each in a process of its own when there is time."""
-    assert default_context_is_right(0)
     with multiprocessing.get_context(method).Pool(2, maxtasksperchild=1 if SOAK else None) as pool:
         assert pool.map_async(default_context_is_right, range(200), chunksize=1).get(timeout=3600) == [True] * 200
 
@@ -107,12 +117,12 @@ class Codes(torch.utils.data.Dataset):
         return piquant.torch.quantize(torch.full((100_000,), float(i)), scale=1.0, zero_point=0, dtype=torch.uint8)
 
 
-def test_torch_data_loader():
+def test_torch_data_loader(default_context):
     """200 arrays from two workers, or from 200 of them when there is time."""
-    assert default_context_is_right(0)
     for _ in range(100 if SOAK else 1):
         loader = torch.utils.data.DataLoader(Codes(), batch_size=4, num_workers=2, timeout=600)
         assert [batch[:, -1].tolist() for batch in loader] == [list(range(i, i + 4)) for i in range(0, 200, 4)]
+    assert is_right(default_context)
 
 
 def test_one_context_in_many_threads(context):
