@@ -63,11 +63,13 @@ def resources():
 @pytest.mark.parametrize("name", CALLS)
 def test_a_million_calls_take_nothing(name):
     call, count = CALLS[name]
-    for _ in range(count // 50):
-        call()
-    before = resources()
-    for _ in range(count):
-        call()
-    after = resources()
-    assert after[0] - before[0] < 512 << 10  # bytes
-    assert after[1:] == before[1:]
+    taken = []
+    for _ in range(3):
+        before = resources()
+        for _ in range(count // 2):
+            call()
+        after = resources()
+        taken.append(after[0] - before[0])
+        assert after[1:] == before[1:]
+    # A leak takes something every time. What the heap does once, in gaps that aligned memory of torch leaves, is none.
+    assert min(taken) < 256 << 10, taken  # bytes
