@@ -16,12 +16,7 @@ PIQUANT_INLINE void reduce2(unsigned char* out, simd::vec<F> a, simd::vec<F> b) 
     if constexpr (O == Reduce::add) {
         simd::vec<F> before_a;
         simd::vec<F> before_b;
-        if constexpr (Interleaved) {
-            simd::load_pair(F{}, out, before_a, before_b);
-        } else {
-            before_a = simd::load(F{}, out);
-            before_b = simd::load(F{}, out + bytes_for(simd::lanes, F::bits));
-        }
+        simd::load_pair<F, Interleaved>(out, before_a, before_b);
         a = simd::accumulate(before_a, a);
         b = simd::accumulate(before_b, b);
     }

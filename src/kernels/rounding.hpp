@@ -31,7 +31,18 @@ namespace simd {
 template <class F>
 using vec = decltype(load(F{}, nullptr));
 
-// Whether a kernel for codes of reach W takes the elements of F as evens and odds, see load_pair.
+// 2 * lanes elements at p as a pair.
+template <class F, bool Interleaved = interleaved<F>>
+PIQUANT_INLINE void load_pair(const unsigned char* p, vec<F>& a, vec<F>& b) {
+    if constexpr (Interleaved) {
+        load_interleaved(F{}, p, a, b);
+    } else {
+        a = load(F{}, p);
+        b = load(F{}, p + bytes_for(lanes, F::bits));
+    }
+}
+
+// Whether a kernel for codes of reach W takes the elements of F as evens and odds.
 template <class F, Reach W>
 constexpr bool interleaved_for = W != Reach::wide && interleaved<F>;
 
@@ -86,7 +97,7 @@ public:
     PIQUANT_INLINE void fixed_point(const unsigned char* p, i32& a, i32& b) const {
         vec<F> x;
         vec<F> y;
-        load_pair(F{}, p, x, y);
+        load_pair<F>(p, x, y);
         a = to_i32(min_or_nan(x * inverse_, limit_));
         b = to_i32(min_or_nan(y * inverse_, limit_));
     }
@@ -118,7 +129,7 @@ public:
         } else {
             vec<F> x;
             vec<F> y;
-            load_pair(F{}, p, x, y);
+            load_pair<F>(p, x, y);
             i32 u;
             i32 v;
             expand<interleaved<F>>(words.next(), u, v);

@@ -87,16 +87,10 @@ inline f32 load(bfloat16, const void* p) {
 
 // Elements that are upper halves of floats are cheapest to widen where they lie: one instruction each for the even and
 // the odd ones of a register.
-template <class F, class V>
-inline void load_pair(F, const unsigned char* p, V& a, V& b) {
-    if constexpr (interleaved<F>) {
-        const __m256i x = load_bytes(p).v;
-        a.v = _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
-        b.v = _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
-    } else {
-        a = load(F{}, p);
-        b = load(F{}, p + bytes_for(lanes, F::bits));
-    }
+inline void load_interleaved(bfloat16, const void* p, f32& a, f32& b) {
+    const __m256i x = load_bytes(p).v;
+    a.v = _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
+    b.v = _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
 }
 
 template <Store S, bool Interleaved>

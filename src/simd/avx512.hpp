@@ -55,6 +55,10 @@ inline __m512i join(__m256i lo, __m256i hi) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
 }
 
+// Pairs of 16-bit elements, by number, in the order in which packing two vectors leaves them.
+inline __m512i packed_pairs() {
+    return _mm512_setr_epi32(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+}
 // For vpermt2w on two vectors: indices of the lower halves of their lanes. Natural: all of the first, then all of the
 // second. Interleaved: the first of both, the second of both .. Neither: as packing would leave them.
 template <bool Natural, bool Interleaved>
@@ -64,8 +68,8 @@ inline __m512i lower_halves() {
     } else if constexpr (Interleaved) {
         return ramp(0x00200000, 0x00020002);
     } else {
-        const __m512i pair = _mm512_setr_epi32(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
-        return _mm512_add_epi32(_mm512_set1_epi32(0x00020000), _mm512_mullo_epi32(pair, _mm512_set1_epi32(0x00040004)));
+        return _mm512_add_epi32(_mm512_set1_epi32(0x00020000),
+                                _mm512_mullo_epi32(packed_pairs(), _mm512_set1_epi32(0x00040004)));
     }
 }
 
@@ -117,16 +121,10 @@ inline f32 load(bfloat16, const void* p) {
 
 // Elements that are upper halves of floats are cheapest to widen where they lie: one instruction each for the even and
 // the odd ones of a register.
-template <class F, class V>
-inline void load_pair(F, const unsigned char* p, V& a, V& b) {
-    if constexpr (interleaved<F>) {
-        const __m512i x = load_bytes(p).v;
-        a.v = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
-        b.v = _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
-    } else {
-        a = load(F{}, p);
-        b = load(F{}, p + bytes_for(lanes, F::bits));
-    }
+inline void load_interleaved(bfloat16, const void* p, f32& a, f32& b) {
+    const __m512i x = load_bytes(p).v;
+    a.v = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
+    b.v = _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
 }
 
 template <Store S, bool Interleaved>
@@ -306,7 +304,7 @@ inline i32 shift_right_arithmetic(i32 a) {
 
 template <bool Interleaved>
 inline i32 pair_counters() {
-    return {Interleaved ? ramp(0, 1) : _mm512_setr_epi32(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15)};
+    return {Interleaved ? ramp(0, 1) : packed_pairs()};
 }
 inline words xor_words(i32 a, i32 b) {
     constexpr int xnor = 0xff ^ 0xf0 ^ 0xcc;

@@ -93,12 +93,6 @@ inline f32 load(bfloat16, const void* p) {
     return {vreinterpretq_f32_u16(vzip1q_u16(vdupq_n_u16(0), upper))};
 }
 
-template <class F, class V>
-inline void load_pair(F, const unsigned char* p, V& a, V& b) {
-    a = load(F{}, p);
-    b = load(F{}, p + bytes_for(lanes, F::bits));
-}
-
 template <Store S, bool>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);

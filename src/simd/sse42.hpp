@@ -104,12 +104,6 @@ inline f32 load(float16, const void* p) {
     return {_mm_or_ps(_mm_add_ps(w, below), sign)};
 }
 
-template <class F, class V>
-inline void load_pair(F, const unsigned char* p, V& a, V& b) {
-    a = load(F{}, p);
-    b = load(F{}, p + bytes_for(lanes, F::bits));
-}
-
 template <Store S, bool>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
