@@ -10,9 +10,11 @@
 
 namespace piquant {
 
-// KernelTable is a name and function pointers: a place is the number of a pointer.
-static_assert(offsetof(KernelTable, name) == 0 && sizeof(KernelTable) % sizeof(void*) == 0 &&
-              sizeof(Kernel) == sizeof(void*) && sizeof(MinMaxKernel) == sizeof(void*));
+// KernelTable is a name, the CPU that it needs, and from there on function pointers: a place is the number of a pointer.
+static_assert(offsetof(KernelTable, quantize) == sizeof(KernelTable::name) + sizeof(KernelTable::required) &&
+              sizeof(KernelTable) % sizeof(void*) == 0 && sizeof(Kernel) == sizeof(void*) &&
+              sizeof(MinMaxKernel) == sizeof(void*));
+constexpr size_t first_place = offsetof(KernelTable, quantize) / sizeof(void*);
 constexpr size_t place_count = sizeof(KernelTable) / sizeof(void*);
 
 enum class Shape { transform, extent, bytes };  // Kernel; MinMaxKernel; MinMaxKernel with n in bytes
