@@ -18,7 +18,8 @@ from workers import RIGHT, SOAK, X, default_context_is_right, is_right
 ROUNDS = 200 if SOAK else 50  # tests/cpp has 200 of each
 
 
-# For tests that fork while other threads run: a child would wait for ever for the lock of coverage's tracer, where one holds it.
+# For tests that fork while other threads run: where one of them holds the lock of coverage's tracer, a child would wait
+# for it for ever.
 forks_among_threads = pytest.mark.no_cover
 
 
