@@ -8,7 +8,8 @@ nanobind_add_module(_native NB_STATIC NOMINSIZE
   python/src/context.cpp
   python/src/buffer.cpp
   python/src/errors.cpp
-  python/src/measure.cpp)
+  python/src/measure.cpp
+  python/src/output.cpp)
 set_source_files_properties(python/src/import.cpp PROPERTIES COMPILE_OPTIONS "${PIQUANT_BASELINE_FLAGS}")
 target_link_libraries(_native PRIVATE piquant)
 target_compile_options(_native PRIVATE $<$<BOOL:${PIQUANT_WERROR}>:-Werror>)

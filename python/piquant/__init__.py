@@ -14,6 +14,7 @@ from piquant._buffers import compute_quant_params, dequantize, quantize, quantiz
 from piquant._context import Context, available_isas, get_num_threads, isa, set_num_threads
 from piquant._dtypes import DataType, ReduceOp, RoundMode
 from piquant._error_bound import error_bound
+from piquant._outputs import release_memory
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -34,6 +35,7 @@ __all__ = [
     "isa",
     "quantize",
     "quantize_dequantize",
+    "release_memory",
     "set_num_threads",
 ]
 

@@ -6,7 +6,9 @@ from typing import Final, NamedTuple
 
 import torch
 
+from piquant import _native
 from piquant._dtypes import CODES, shown
+from piquant._outputs import ADVISED_FROM, KEPT_FROM
 
 
 class Target(NamedTuple):
@@ -117,18 +119,31 @@ def address_of(x: torch.Tensor, argument: str) -> int:
 
 
 def empty(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    nbytes = shape.numel() * dtype.itemsize
+    if nbytes >= KEPT_FROM:
+        memory = _native.output_memory(nbytes)
+        if memory is not None:  # resize_ and not view, whose result would be a view of another tensor
+            return torch.frombuffer(memory, dtype=dtype).resize_(shape)
     try:
-        return torch.empty(shape, dtype=dtype, device="cpu")
+        fresh = torch.empty(shape, dtype=dtype, device="cpu")
     except RuntimeError as error:  # what torch's allocator raises
         raise MemoryError(f"the result of shape {tuple(shape)} and {dtype} has no room in memory; give out") from error
+    return _advised(fresh, nbytes)
 
 
 def fresh_codes(shape: torch.Size, target: Target, scale: float, zero_point: int) -> torch.Tensor:
     if target.carries_params:  # torch wants the very types; anything that is a number was right so far
-        return torch._empty_affine_quantized(
+        codes = torch._empty_affine_quantized(
             shape, scale=float(scale), zero_point=int(zero_point), dtype=target.storage, device="cpu"
         )
+        return _advised(codes, shape.numel())
     return empty(shape, target.storage)
+
+
+def _advised(fresh: torch.Tensor, at_most: int) -> torch.Tensor:
+    if at_most >= ADVISED_FROM:
+        _native.prepare_output(address_of(fresh, "the result"), fresh.untyped_storage().nbytes())
+    return fresh
 
 
 def check_out(out: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> None:

@@ -13,67 +13,22 @@ Inputs may have any strides and byte order; those that are not contiguous and na
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from piquant import _native
+from piquant._arrays import FLOATS, field_range, float_code, float_dtype, hold, output, plain, source_of, target_of
 from piquant._context import Context, context_or_default, fresh_seed
-from piquant._dtypes import (
-    BITS,
-    CODES,
-    FLOAT_COUNT,
-    FLOAT_NAMES,
-    QUANTIZED_NAMES,
-    is_add,
-    is_stochastic,
-    packed_shape,
-    result_shape,
-    rows_of,
-    shown,
-)
+from piquant._dtypes import CODES, is_add, is_stochastic, packed_shape, result_shape, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import DTypeLike
 
-    Array = NDArray[Any]
+    from piquant._arrays import Array
 
 __all__ = ["compute_quant_params", "dequantize", "quantize", "quantize_dequantize"]
-
-
-class _Target(NamedTuple):
-    """A dtype that stands for a quantized type."""
-
-    code: int  # number of the quantized type
-    storage: np.dtype[Any]  # dtype of the array that holds the codes
-    packed_bits: int  # bits per code where the last dimension is packed, else 0
-    field_bits: int  # bits per code where each code has a byte of its own, else 0
-
-
-_NARROW: Final = ("int4", "uint4", "int2", "uint2")
-
-
-def _known_floats() -> dict[np.dtype[Any], int]:
-    return {np.dtype(name): CODES[name] for name in ("float16", "float32", "float64")}
-
-
-def _known_targets() -> dict[object, _Target]:
-    targets: dict[object, _Target] = {}
-    for name, code in CODES.items():
-        if code >= FLOAT_COUNT and name not in _NARROW:
-            target = _Target(code, np.dtype(name), 0, 0)
-            targets |= {name: target, np.dtype(name): target, np.dtype(name).type: target}
-        elif name in _NARROW:
-            targets[name] = _Target(code, np.dtype(np.uint8), BITS[code], 0)
-    return targets
-
-
-# dtypes, by every common spelling; ml_dtypes adds its own when one of them turns up.
-_FLOATS: Final = _known_floats()
-_TARGETS: Final = _known_targets()
 
 
 def compute_quant_params(
@@ -110,11 +65,11 @@ def compute_quant_params(
         ValueError: no elements, NaN or infinity among them, bad range.
         TypeError: not an array of a float dtype; not a quantized dtype.
     """
-    source = _float_code(x)
-    target = _target(dtype, "dtype")
-    x = _plain(x)
+    source = float_code(x)
+    target = target_of(dtype, "dtype")
+    x = plain(x)
     context = context_or_default(ctx)
-    held = _hold(x, False)
+    held = hold(x, False)
     return context._compute_quant_params(held.address, source, target.code, x.size, symmetric, quant_min, quant_max)
 
 
@@ -161,10 +116,10 @@ def quantize(
             overlapping ``x``.
         TypeError: not an array of a float dtype; not a quantized dtype; ``out`` of another dtype.
     """
-    source = _float_code(x)
-    target = _target(dtype, "dtype")
+    source = float_code(x)
+    target = target_of(dtype, "dtype")
     stochastic = is_stochastic(round_mode)
-    x = _plain(x)
+    x = plain(x)
     shape = x.shape
     code = target.code
     if target.packed_bits:
@@ -178,11 +133,11 @@ def quantize(
     if target.field_bits:
         # Codes one to a byte are those of the 8-bit type in the range of the narrow one, which first checks it all.
         context._quantize(0, source, 0, code, 1, 0, scale, zero_point, False, seed, offset, quant_min, quant_max)
-        lowest, highest, code = _field_range(target)
+        lowest, highest, code = field_range(target)
         quant_min = lowest if quant_min is None else quant_min
         quant_max = highest if quant_max is None else quant_max
-    out = _output(out, shape, target.storage)
-    source_memory, out_memory = _hold(x, False), _hold(out, True)
+    out = output(out, shape, target.storage)
+    source_memory, out_memory = hold(x, False), hold(out, True)
     context._quantize(
         source_memory.address, source, out_memory.address, code, rows, n,
         scale, zero_point, stochastic, seed, offset, quant_min, quant_max,
@@ -230,10 +185,10 @@ def dequantize(
             ``q``; ``out`` of another shape, read-only, or overlapping ``q``.
         TypeError: not an array of codes; not a float dtype; ``out`` of another dtype.
     """
-    result = _float_dtype(dtype, "dtype")
-    source = _source(q, source_dtype)
+    result = float_dtype(dtype, "dtype")
+    source = source_of(q, source_dtype)
     add = is_add(reduce_op)
-    q = _plain(q)
+    q = plain(q)
     code = source.code
     size = result_shape(q.shape, shape, source.packed_bits or 8, "q")
     rows, n = rows_of(size) if source.packed_bits else (1, q.size)
@@ -241,13 +196,13 @@ def dequantize(
         raise ValueError("reduce_op='add' needs out, the array to add to, got out=None")
     context = context_or_default(ctx)
     if source.field_bits:
-        context._dequantize(0, code, 0, _FLOATS[result], 1, 0, scale, zero_point, add)
-        code = _field_range(source)[2]
+        context._dequantize(0, code, 0, FLOATS[result], 1, 0, scale, zero_point, add)
+        code = field_range(source)[2]
         q = q.astype(np.int8 if code == CODES["int8"] else np.uint8)
-    out = _output(out, size, result)
-    source_memory, out_memory = _hold(q, False), _hold(out, True)
+    out = output(out, size, result)
+    source_memory, out_memory = hold(q, False), hold(out, True)
     context._dequantize(
-        source_memory.address, code, out_memory.address, _FLOATS[result], rows, n, scale, zero_point, add
+        source_memory.address, code, out_memory.address, FLOATS[result], rows, n, scale, zero_point, add
     )
     return out
 
@@ -282,136 +237,20 @@ def quantize_dequantize(
     Raises:
         ValueError, TypeError: as ``quantize`` and ``dequantize``.
     """
-    source = _float_code(x)
-    target = _target(dtype, "dtype")
+    source = float_code(x)
+    target = target_of(dtype, "dtype")
     stochastic = is_stochastic(round_mode)
     add = is_add(reduce_op)
-    x = _plain(x)
+    x = plain(x)
     if add and out is None:
         raise ValueError("reduce_op='add' needs out, the array to add to, got out=None")
     if seed is None:
         seed = fresh_seed() if stochastic else 0
     context = context_or_default(ctx)
-    out = _output(out, x.shape, x.dtype)
-    source_memory, out_memory = _hold(x, False), _hold(out, True)
+    out = output(out, x.shape, x.dtype)
+    source_memory, out_memory = hold(x, False), hold(out, True)
     context._quantize_dequantize(
         source_memory.address, out_memory.address, source, target.code, x.size,
         scale, zero_point, stochastic, add, seed, offset, quant_min, quant_max,
     )  # fmt: skip
     return out
-
-
-def _learn_ml_dtypes(dtype: np.dtype[Any]) -> None:
-    """Adds a dtype of the ml_dtypes package to the tables. Known by name: the package itself is not needed here."""
-    name = dtype.name
-    if dtype.type.__module__ != "ml_dtypes" and not dtype.type.__module__.startswith("ml_dtypes."):
-        return
-    if name == "bfloat16":
-        _FLOATS[dtype] = CODES[name]
-    elif name in _NARROW:
-        target = _Target(CODES[name], dtype, 0, BITS[CODES[name]])
-        _TARGETS[dtype] = target
-        _TARGETS[dtype.type] = target
-
-
-def _native_dtype(dtype: DTypeLike | str) -> np.dtype[Any] | None:
-    """What numpy knows as ``dtype``, in native byte order."""
-    if dtype is None:
-        return None
-    if isinstance(dtype, str) and dtype == "bfloat16":
-        # numpy knows the name once the package that brings the dtype is loaded.
-        with contextlib.suppress(ImportError):
-            import ml_dtypes  # noqa: F401, PLC0415  not needed by those who do not use it
-    try:
-        return np.dtype(dtype).newbyteorder("=")
-    except (TypeError, ValueError, SyntaxError):  # SyntaxError: "f4,,"
-        return None
-
-
-def _float_dtype(dtype: DTypeLike | str, argument: str) -> np.dtype[Any]:
-    """A float dtype of the tables, native byte order."""
-    known = _native_dtype(dtype)
-    if known is not None and known not in _FLOATS:
-        _learn_ml_dtypes(known)
-    if known is None or known not in _FLOATS:
-        raise TypeError(
-            f"{argument} must be one of {FLOAT_NAMES} (bfloat16 with the package ml_dtypes), got {shown(dtype)}"
-        )
-    return known
-
-
-def _float_code(x: Array) -> int:
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"x must be a numpy.ndarray, got {type(x).__name__}")
-    code = _FLOATS.get(x.dtype)
-    return code if code is not None else _FLOATS[_float_dtype(x.dtype, "the dtype of x")]
-
-
-def _target(dtype: DTypeLike | str, argument: str) -> _Target:
-    try:
-        target = _TARGETS.get(dtype)
-    except TypeError:  # unhashable
-        target = None
-    if target is None:
-        known = _native_dtype(dtype)
-        if known is not None:
-            _learn_ml_dtypes(known)
-            target = _TARGETS.get(known)
-    if target is None:
-        raise TypeError(f"{argument} must be one of {QUANTIZED_NAMES}, got {shown(dtype)}")
-    return target
-
-
-def _source(q: Array, source_dtype: DTypeLike | str | None) -> _Target:
-    if not isinstance(q, np.ndarray):
-        raise TypeError(f"q must be a numpy.ndarray, got {type(q).__name__}")
-    stored = _target(q.dtype, "the dtype of q")
-    if source_dtype is None:
-        return stored
-    source = _target(source_dtype, "source_dtype")
-    if source.storage != stored.storage:
-        raise TypeError(f"source_dtype {shown(source_dtype)} is stored as {source.storage}, but q is of {q.dtype}")
-    return source
-
-
-def _field_range(target: _Target) -> tuple[int, int, int]:
-    """Smallest and largest code of a narrow type, and the number of the 8-bit type of its sign."""
-    bits = target.field_bits
-    if target.code in (CODES["int2"], CODES["int4"]):
-        return -(1 << (bits - 1)), (1 << (bits - 1)) - 1, CODES["int8"]
-    return 0, (1 << bits) - 1, CODES["uint8"]
-
-
-def _plain(x: Array) -> Array:
-    """``x`` as contiguous elements of native byte order."""
-    if x.flags.c_contiguous and x.dtype.isnative:
-        return x
-    return np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("=")).reshape(x.shape)
-
-
-def _output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    if out is None:
-        fresh = np.empty(shape, dtype)
-        if fresh.nbytes >= _LARGE:
-            _native.prepare_output(_hold(fresh, True).address, fresh.nbytes)
-        return fresh
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a numpy.ndarray or None, got {type(out).__name__}")
-    if out.dtype != dtype or not out.dtype.isnative:
-        raise TypeError(f"out must be of {dtype} in native byte order, got {out.dtype!r}")
-    if out.shape != shape:
-        raise ValueError(f"out must have shape {shape}, got {out.shape}")
-    if not out.flags.c_contiguous:
-        raise ValueError(f"out must be C-contiguous, got strides {out.strides} for shape {out.shape}")
-    if not out.flags.writeable:
-        raise ValueError("out must be writeable, got a read-only array")
-    return out
-
-
-def _hold(x: Array, writable: bool) -> _native.Buffer:
-    """The memory of an array; dtypes of ml_dtypes do not export theirs, a view as integers does."""
-    return _native.Buffer(x if x.dtype.char in "efdbBhHiIlLqQ" else x.view(f"u{x.itemsize}"), writable)
-
-
-# Bytes from which a fresh output can be large enough for huge pages.
-_LARGE: Final = 4 << 20

@@ -54,9 +54,6 @@ _quantize: Final = _native.Context._quantize
 _dequantize: Final = _native.Context._dequantize
 _quantize_dequantize: Final = _native.Context._quantize_dequantize
 
-# Elements from which a fresh output can be large enough for huge pages.
-_LARGE: Final = 1 << 19
-
 
 def compute_quant_params(
     x: torch.Tensor,
@@ -173,15 +170,14 @@ def quantize(
         _quantize(
             context, 0, source, 0, target.code, 1, 0, scale, zero_point, False, seed, offset, quant_min, quant_max
         )
+    in_address = address_of(x, "x")
     if out is None:
         out = fresh_codes(shape, target, scale, zero_point)
     else:
         check_out(out, shape, target.storage)
         if target.carries_params:
             check_params(out, scale, zero_point)
-    in_address, address = address_of(x, "x"), address_of(out, "out")
-    if fresh and n >= _LARGE:
-        _native.prepare_output(address, out.untyped_storage().nbytes())
+    address = address_of(out, "out")
     _quantize(
         context,
         in_address,
@@ -255,6 +251,7 @@ def dequantize(
     if shape is not None or source.packed_bits:
         size = torch.Size(result_shape(tuple(size), shape, source.packed_bits or 8, "q"))
     rows, n = rows_of(size) if source.packed_bits else (1, q.numel())
+    in_address = address_of(q, "q")
     fresh = out is None
     if out is None:
         if add:
@@ -263,9 +260,7 @@ def dequantize(
     else:
         check_out(out, size, dtype)
     context = context_or_default(ctx)
-    in_address, address = address_of(q, "q"), address_of(out, "out")
-    if fresh and n >= _LARGE:
-        _native.prepare_output(address, out.untyped_storage().nbytes())
+    address = address_of(out, "out")
     _dequantize(context, in_address, source.code, address, result_code, rows, n, scale, zero_point, add)
     if not fresh:
         increment_version(out)
@@ -313,6 +308,7 @@ def quantize_dequantize(
     if not (x.is_cpu and x.layout is STRIDED and not x.is_nested and x.is_contiguous()) or x.is_neg():
         x = plain(x, "x")
     n = x.numel()
+    in_address = address_of(x, "x")
     fresh = out is None
     if out is None:
         if add:
@@ -323,9 +319,7 @@ def quantize_dequantize(
     if seed is None:
         seed = fresh_seed() if stochastic else 0
     context = context_or_default(ctx)
-    in_address, address = address_of(x, "x"), address_of(out, "out")
-    if fresh and n >= _LARGE:
-        _native.prepare_output(address, out.untyped_storage().nbytes())
+    address = address_of(out, "out")
     _quantize_dequantize(
         context,
         in_address,

@@ -51,5 +51,6 @@ std::string text(nb::handle value);
 void init_context(nb::module_& m);
 void init_buffer(nb::module_& m);
 void init_measure(nb::module_& m);
+void init_output(nb::module_& m);
 
 }  // namespace piquant_python
