@@ -70,24 +70,6 @@ constexpr auto spin_time = std::chrono::microseconds(40);
 // that lasts costs little.
 constexpr uint32_t retry_interval = 256;
 
-// Waits for `word` to change from `seen`.
-uint32_t await_change(std::atomic<uint32_t>& word, uint32_t seen, bool may_spin) {
-    if (may_spin) {
-        const auto deadline = std::chrono::steady_clock::now() + spin_time;
-        do {
-            for (int i = 0; i < 32; ++i) {
-                const uint32_t now = word.load(std::memory_order_acquire);
-                if (now != seen) {
-                    return now;
-                }
-                pause();
-            }
-        } while (std::chrono::steady_clock::now() < deadline);
-    }
-    word.wait(seen, std::memory_order_acquire);
-    return word.load(std::memory_order_acquire);
-}
-
 // Signals are the application's: workers block them, so that handlers run on its threads. Not those that a fault of the
 // worker itself raises: were they blocked, the kernel would end the process without asking its handlers.
 class SignalsBlocked {
@@ -132,6 +114,7 @@ void ThreadPool::abandon_after_fork() {
     workers_ = nullptr;
     wanted_ = 1;
     gate_.store(0);
+    sleepers_.store(false);
     stop_.store(false);
     taken_.store(0);
     users.store(0);
@@ -160,8 +143,7 @@ void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads) {
         regions_[i].end = chunks * (i + 1) / region_count_;
     }
     gate_.fetch_or(1, std::memory_order_release);
-    ticket_.fetch_add(1, std::memory_order_seq_cst);
-    ticket_.notify_all();
+    call_workers();
     participate(0);
     gate_.fetch_and(~uint64_t{1}, std::memory_order_acq_rel);
     for (int spins = 0; gate_.load(std::memory_order_acquire) != 0; ++spins) {
@@ -184,9 +166,45 @@ void ThreadPool::participate(size_t participant) {
     }
 }
 
+// Hands out a new ticket. Those who sleep are woken once: who has been woken but has no CPU yet, behind the caller on the
+// same one perhaps, would cost a system call with every job.
+void ThreadPool::call_workers() {
+    ticket_.fetch_add(1, std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_seq_cst) && sleepers_.exchange(false, std::memory_order_seq_cst)) {
+        wakes_.fetch_add(1, std::memory_order_release);
+        wakes_.notify_all();
+    }
+}
+
+// Waits for a ticket other than `seen`. Between two looks it reads the clock, which takes as long as a pause instruction.
+// Thousands of those in a row are how a hypervisor knows a thread that waits for a lock: it interrupts the virtual CPU, and
+// the next job begins microseconds later there.
+uint32_t ThreadPool::await_ticket(uint32_t seen) {
+    if (may_spin_) {
+        const auto deadline = std::chrono::steady_clock::now() + spin_time;
+        do {
+            const uint32_t ticket = ticket_.load(std::memory_order_acquire);
+            if (ticket != seen) {
+                return ticket;
+            }
+        } while (std::chrono::steady_clock::now() < deadline);
+    }
+    for (;;) {
+        const uint32_t wakes = wakes_.load(std::memory_order_acquire);
+        // Whoever changes the ticket after this look at it knows of a sleeper, and changes wakes_.
+        sleepers_.store(true, std::memory_order_seq_cst);
+        const uint32_t ticket = ticket_.load(std::memory_order_seq_cst);
+        if (ticket != seen) {
+            return ticket;
+        }
+        // Woken for the ticket that it has, by a caller who was slow to do it, it reports itself again.
+        wakes_.wait(wakes, std::memory_order_acquire);
+    }
+}
+
 void ThreadPool::work(size_t participant, uint32_t ticket) {
     for (;;) {
-        ticket = await_change(ticket_, ticket, may_spin_);
+        ticket = await_ticket(ticket);
         if (stop_.load(std::memory_order_acquire)) {
             return;
         }
@@ -222,8 +240,7 @@ void ThreadPool::start_workers(size_t threads) {
 void ThreadPool::stop_workers() {
     if (workers_ != nullptr) {
         stop_.store(true, std::memory_order_release);
-        ticket_.fetch_add(1, std::memory_order_seq_cst);
-        ticket_.notify_all();
+        call_workers();
         for (std::thread& t : workers_->threads) {
             t.join();
         }

@@ -41,6 +41,8 @@ private:
     void abandon_after_fork();
     void start_workers(size_t threads);
     void stop_workers();
+    void call_workers();
+    uint32_t await_ticket(uint32_t seen);
     void work(size_t participant, uint32_t ticket);
     void participate(size_t participant);
 
@@ -64,7 +66,9 @@ private:
     // Bit 0: a job is open. The rest, times two: workers inside. A worker that finds it open may read the job until it
     // leaves; the owner closes it and waits for the count to fall to zero before the job goes out of scope.
     alignas(64) std::atomic<uint64_t> gate_{0};
-    alignas(64) std::atomic<uint32_t> ticket_{0};  // changes with every job, and wakes sleepers
+    alignas(64) std::atomic<uint32_t> ticket_{0};  // changes with every job
+    std::atomic<bool> sleepers_{false};            // whether workers may be asleep that were not woken yet
+    std::atomic<uint32_t> wakes_{0};               // what they wait on
     std::atomic<bool> stop_{false};
     bool may_spin_ = false;
 

@@ -22,8 +22,8 @@ explore() { # BREAK=$1
 explore 0
 echo "thread pool model: $states states, $errors errors"
 [ "$errors" -eq 0 ] || { cat "$work/pan.log"; exit 1; }
-for broken in 1 2 3 4 5; do
+for broken in 1 2 3 4 5 6 7; do
     explore $broken
     [ "$errors" -gt 0 ] || { echo "broken in way $broken, and the model does not notice"; exit 1; }
 done
-echo "thread pool model: each of 5 ways to break it is found"
+echo "thread pool model: each of 7 ways to break it is found"

@@ -7,7 +7,7 @@
  *   no worker reads a job that is being changed or is over (the "job" of the code lies on the caller's stack);
  *   nobody waits for ever (Spin reports invalid end states), however late a worker comes or if it never begins.
  *
- * Names are those of the code. One atomic step here is one atomic operation there. BREAK=1..5 removes what the protocol
+ * Names are those of the code. One atomic step here is one atomic operation there. BREAK=1..7 removes what the protocol
  * rests on, one thing each; every one of them must be found. See run.sh.
  */
 #ifndef BREAK
@@ -22,20 +22,26 @@ bool open;        /* bit 0 of gate_ */
 byte inside;      /* the rest of gate_ */
 byte ticket;      /* ticket_ */
 bool stop;        /* stop_ */
-byte asleep;      /* workers in the kernel, in ticket_.wait() */
+bool sleepers;    /* sleepers_ */
+byte wakes;       /* wakes_ */
+bool asleep[WORKERS]; /* in the kernel, in wakes_.wait() */
 byte next[REGIONS];
 byte ran[CHUNKS];
 bool changing;    /* the caller writes the job */
 bool alive;       /* the job exists */
 byte exited;
-chan wake = [0] of {bit}; /* ticket_.notify_all() */
 
-inline notify_all() {
-    /* A futex wait compares and sleeps in one step, so a waiter is asleep already or sees the new ticket. */
-    do
-    :: atomic { asleep > 0 -> asleep-- ; wake ! 0 }
-    :: atomic { asleep == 0 -> break }
-    od
+inline call_workers() {
+#if BREAK != 5
+    ticket++;
+#endif
+    atomic { some = sleepers; sleepers = false };
+    if
+    :: some ->
+        wakes++;
+        atomic { asleep[0] = false; asleep[1] = false } /* notify_all */
+    :: else
+    fi
 }
 
 inline participate(me) {
@@ -62,23 +68,41 @@ inline participate(me) {
         od;
         k++
     :: else -> break
-    od
+    od;
+    atomic { k = 0; region = 0; chunk = 0 } /* dead values would only multiply the states */
 }
 
 proctype Worker(byte me) {
     byte seen = 0;
     byte k, region, chunk;
     bool was_open;
+    byte woken;
     if
     :: true -> goto missing /* a worker that never gets a CPU */
     :: true
     fi;
     do
-    :: do /* await_change: it may find the new ticket by itself, or sleep until woken */
-       :: ticket != seen -> break
-       :: atomic { ticket == seen -> asleep++ }; wake ? 0
-       od;
-       seen = ticket;
+    :: if /* await_ticket: it may find the new ticket by itself, or sleep until woken */
+       :: ticket != seen
+       :: true ->
+#if BREAK == 7
+          sleepers = true; /* once only */
+#endif
+          do
+          :: woken = wakes;
+#if BREAK < 6
+             sleepers = true;
+#endif
+             if
+             :: ticket != seen -> break
+             :: else
+             fi;
+             /* A futex wait compares and sleeps in one step. */
+             atomic { asleep[me - 1] = (wakes == woken) };
+             !asleep[me - 1]
+          od
+       fi;
+       atomic { seen = ticket; woken = 0 };
        if
        :: stop -> break
        :: else
@@ -93,7 +117,7 @@ proctype Worker(byte me) {
        :: was_open -> participate(me)
        :: else
        fi;
-       inside--
+       atomic { inside--; was_open = false }
     od;
 missing:
     exited++
@@ -101,15 +125,18 @@ missing:
 
 proctype Caller() {
     byte job, k, region, chunk, c;
+    bool some;
     for (job : 1 .. JOBS) {
         changing = true;
         alive = true;
-        for (c : 0 .. REGIONS - 1) { next[c] = c }
-        for (c : 0 .. CHUNKS - 1) { ran[c] = 0 }
+        d_step {
+            for (c : 0 .. REGIONS - 1) { next[c] = c }
+            for (c : 0 .. CHUNKS - 1) { ran[c] = 0 }
+            c = 0
+        }
         changing = false;
         open = true;
-        ticket++;
-        notify_all();
+        call_workers();
         participate(0);
 #if BREAK != 3
         open = false;
@@ -117,14 +144,14 @@ proctype Caller() {
 #if BREAK != 4
         inside == 0; /* waits for chunks in progress */
 #endif
-        for (c : 0 .. CHUNKS - 1) { assert(ran[c] == 1) }
+        d_step {
+            for (c : 0 .. CHUNKS - 1) { assert(ran[c] == 1) }
+            c = 0
+        }
         alive = false
     }
     stop = true;
-#if BREAK != 5
-    ticket++;
-#endif
-    notify_all();
+    call_workers();
     exited == WORKERS
 }
 
