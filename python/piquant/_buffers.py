@@ -322,6 +322,9 @@ def _typed(memory: bytearray, shape: tuple[int, ...], item_format: Any) -> Buffe
     return view.cast(item_format, shape) if len(shape) != 1 and memory else view.cast(item_format)
 
 
+_NUMBERS: Final = frozenset("cbBhHiIlLqQnNefd")
+
+
 class _Output:
     """A buffer to write to: the given one, or a new one."""
 
@@ -340,6 +343,8 @@ class _Output:
             raise BufferError(f"out must be writable, got a read-only {type(out).__name__}")
         if not view.c_contiguous:
             raise BufferError(f"out must be C-contiguous, got strides {view.strides} for shape {view.shape}")
+        if view.format.lstrip("@=<>!") not in _NUMBERS:  # references to objects, say
+            raise TypeError(f"out must hold numbers or bytes, got items of format {view.format!r}")
         if view.nbytes != nbytes:
             raise ValueError(f"out must have {nbytes} bytes for {NAMES[code]} of shape {shape}, got {view.nbytes}")
         self.held = _native.Buffer(view, True)

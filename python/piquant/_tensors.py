@@ -46,6 +46,8 @@ SPELLINGS: Final = (torch.dtype, str)  # what may be looked up there
 TARGETS.update((getattr(torch, name), target) for name, target in _NAMED.items() if hasattr(torch, name))
 TARGETS.update(_NAMED.items())
 
+_native.use_tensor_type(torch.Tensor)
+
 STRIDED: Final = torch.strided
 BIT_PACKED: Final = frozenset((torch.quint4x2, torch.quint2x4))
 

@@ -21,7 +21,7 @@ from torch.autograd.graph import increment_version
 
 from piquant import _native
 from piquant._context import Context, context_or_default
-from piquant._dtypes import is_add, is_stochastic, packed_shape, result_shape, rows_of
+from piquant._dtypes import FLOAT_COUNT, is_add, is_stochastic, packed_shape, result_shape, rows_of
 from piquant._tensors import (
     BIT_PACKED,
     FLOATS,
@@ -53,6 +53,7 @@ _compute_quant_params: Final = _native.Context._compute_quant_params
 _quantize: Final = _native.Context._quantize
 _dequantize: Final = _native.Context._dequantize
 _quantize_dequantize: Final = _native.Context._quantize_dequantize
+_plain_pair: Final = _native.plain_pair
 
 
 def compute_quant_params(
@@ -146,44 +147,25 @@ def quantize(
             ``x``.
         TypeError: not a CPU tensor of a float dtype; not a quantized dtype; ``out`` of another dtype.
     """
-    source = FLOATS.get(x.dtype) if isinstance(x, torch.Tensor) else None
-    if source is None:
-        raise not_floats(x)
     target = TARGETS.get(dtype) if isinstance(dtype, SPELLINGS) else None
-    if target is None:
-        raise no_target(dtype, "dtype")
+    context = context_or_default(ctx)
     stochastic = is_stochastic(round_mode)
-    if not (x.is_cpu and x.layout is STRIDED and not x.is_nested and x.is_contiguous()) or x.is_neg():
-        x = plain(x, "x")
-    shape = x.shape
-    if target.packed_bits:
-        rows, n = rows_of(shape)
-        shape = torch.Size(packed_shape(shape, target.packed_bits))
-    else:
-        rows, n = 1, shape.numel()
     if seed is None:
         seed = fresh_seed() if stochastic else 0
-    context = context_or_default(ctx)
-    fresh = out is None
-    if target.carries_params:
-        # Checks the arguments, in our words, before torch builds them into a tensor or they are compared with its own.
-        _quantize(
-            context, 0, source, 0, target.code, 1, 0, scale, zero_point, False, seed, offset, quant_min, quant_max
-        )
-    in_address = address_of(x, "x")
-    if out is None:
-        out = fresh_codes(shape, target, scale, zero_point)
+    pair = None if out is None or target is None or target.carries_params else _plain_pair(x, out)
+    if pair and out is not None and target and pair[1] < FLOAT_COUNT and pair[3] == target.code:
+        in_address, source, address, code, n = pair
+        rows = 1
+        result = out
     else:
-        check_out(out, shape, target.storage)
-        if target.carries_params:
-            check_params(out, scale, zero_point)
-    address = address_of(out, "out")
+        options = (scale, zero_point, False, seed, offset, quant_min, quant_max)
+        x, in_address, source, result, address, code, rows, n = _places(context, x, dtype, options, out)
     _quantize(
         context,
         in_address,
         source,
         address,
-        target.code,
+        code,
         rows,
         n,
         scale,
@@ -194,9 +176,44 @@ def quantize(
         quant_min,
         quant_max,
     )
-    if not fresh:
+    if out is not None:
         increment_version(out)
-    return out
+    return result
+
+
+def _places(
+    context: Context,
+    x: torch.Tensor,
+    dtype: torch.dtype | str,
+    options: tuple[float, int, bool, int, int, int | None, int | None],
+    out: torch.Tensor | None,
+) -> tuple[torch.Tensor, int, int, torch.Tensor, int, int, int, int]:
+    """Where any tensors are quantized from and to: each with its address and dtype, then rows and elements per row."""
+    source = FLOATS.get(x.dtype) if isinstance(x, torch.Tensor) else None
+    if source is None:
+        raise not_floats(x)
+    target = TARGETS.get(dtype) if isinstance(dtype, SPELLINGS) else None
+    if target is None:
+        raise no_target(dtype, "dtype")
+    if not (x.is_cpu and x.layout is STRIDED and not x.is_nested and x.is_contiguous()) or x.is_neg():
+        x = plain(x, "x")
+    shape = x.shape
+    if target.packed_bits:
+        rows, n = rows_of(shape)
+        shape = torch.Size(packed_shape(shape, target.packed_bits))
+    else:
+        rows, n = 1, shape.numel()
+    if target.carries_params:
+        # Checks the arguments, in our words, before torch builds them into a tensor or they are compared with its own.
+        _quantize(context, 0, source, 0, target.code, 1, 0, *options)
+    in_address = address_of(x, "x")
+    if out is None:
+        out = fresh_codes(shape, target, *options[:2])
+    else:
+        check_out(out, shape, target.storage)
+        if target.carries_params:
+            check_params(out, *options[:2])
+    return x, in_address, source, out, address_of(out, "out"), target.code, rows, n
 
 
 def dequantize(
@@ -243,6 +260,15 @@ def dequantize(
     result_code = FLOATS.get(dtype) if isinstance(dtype, torch.dtype) else None
     if result_code is None or isinstance(dtype, str):
         raise no_float(dtype)
+    if out is not None and source_dtype is None and shape is None:
+        pair = _plain_pair(q, out)
+        if pair is not None and pair[1] >= FLOAT_COUNT and pair[3] == result_code:
+            add = is_add(reduce_op)
+            in_address, code, address, _, n = pair
+            _dequantize(context_or_default(ctx), in_address, code, address, result_code, 1, n, scale, zero_point, add)
+            increment_version(out)
+            return out
+
     source = source_of(q, source_dtype)
     add = is_add(reduce_op)
     if not (q.is_cpu and q.layout is STRIDED and not q.is_nested and q.is_contiguous()) or q.dtype in BIT_PACKED:

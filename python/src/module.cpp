@@ -27,4 +27,5 @@ NB_MODULE(_native_unchecked, m) {
     piquant_python::init_buffer(m);
     piquant_python::init_measure(m);
     piquant_python::init_output(m);
+    piquant_python::init_tensors(m);
 }

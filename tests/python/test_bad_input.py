@@ -1,6 +1,7 @@
 """Every argument of every public function, wrong in many ways: which exception, which words, and nothing changed."""
 
 import array
+import ctypes
 import re
 
 import numpy as np
@@ -208,6 +209,37 @@ def test_outputs_numpy():
         with pytest.raises(exception, match=words):
             piquant.numpy.quantize(x, out=out, **right)
     assert (x == 1).all()
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.array(["a", None], object),  # written to, it would crash when its elements are next looked at
+        np.zeros(2, np.dtype([("n", "i4"), ("o", "i4")])),
+        np.zeros(2, "S8"),
+        np.zeros(2, "U2"),
+        np.zeros(1, np.complex128),
+        np.zeros(16, bool),
+        (ctypes.py_object * 2)("a", None),
+        (ctypes.c_void_p * 2)(),
+    ],
+    ids=lambda out: memoryview(out).format,
+)
+def test_outputs_of_other_things_than_numbers_are_refused(out):
+    n = memoryview(out).nbytes
+    before = memoryview(out).tobytes()
+    for call in (
+        lambda: piquant.quantize(bytes(4 * n), source_dtype="float32", scale=1.0, zero_point=9, dtype="uint8", out=out),
+        lambda: piquant.dequantize(
+            bytes(n // 4), source_dtype="uint8", scale=1.0, zero_point=9, dtype="float32", out=out
+        ),
+        lambda: piquant.quantize_dequantize(
+            bytes(n), source_dtype="float32", scale=1.0, zero_point=9, dtype="uint8", out=out
+        ),
+    ):
+        with pytest.raises(TypeError, match="out must hold numbers or bytes, got items of format"):
+            call()
+    assert memoryview(out).tobytes() == before
 
 
 def test_outputs_buffers():
