@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 # Item formats of the buffer protocol (module struct), native byte order. "l" and "L" have the size of a pointer or of
 # an int, depending on the platform, so sizes come from the view.
 _KINDS: Final = dict.fromkeys("efd", "float") | dict.fromkeys("bhilqn", "int") | dict.fromkeys("BHILQN", "uint")
+_NUMBERS: Final = frozenset((*_KINDS, "c"))
 _NATIVE_ORDER: Final = "@=<" if sys.byteorder == "little" else "@=>!"
 _FORMATS: Final = {
     "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H",
@@ -78,7 +79,7 @@ def compute_quant_params(
 
     Raises:
         ValueError: no elements, NaN or infinity among them, bad range or dtype name.
-        TypeError: not a buffer of floats.
+        TypeError: not a buffer of floats; ``out`` holds neither numbers nor bytes.
     """
     target = quantized_code(dtype, "dtype")
     source = _Input(x, "x", source_dtype, floats=True)
@@ -122,7 +123,7 @@ def quantize(
         quant_min: smallest code; by default the smallest of ``dtype``.
         quant_max: largest code; by default the largest of ``dtype``.
         source_dtype: float type of ``x``, where its item format does not tell.
-        out: writable contiguous buffer of exactly the result's bytes, to write to and return.
+        out: writable contiguous buffer of numbers or bytes, as many bytes as the result, to write to and return.
         ctx: context; by default ``Context.get()``.
 
     Returns:
@@ -132,7 +133,7 @@ def quantize(
     Raises:
         ValueError: scale, zero point, range, seed, mode or dtype name out of bounds; ``out`` of another size, or
             overlapping ``x``.
-        TypeError: not a buffer of floats.
+        TypeError: not a buffer of floats; ``out`` holds neither numbers nor bytes.
         BufferError: ``out`` is read-only or not contiguous.
     """
     target = quantized_code(dtype, "dtype")
@@ -176,7 +177,8 @@ def dequantize(
         source_dtype: type of the codes, where the item format does not tell: "uint4" and so on for packed codes.
         shape: shape of the result, of as many elements as ``q`` holds; by default that of ``q``, for packed codes with
             as many elements in the last dimension as the bytes can hold. Each row of packed codes begins with a byte.
-        out: writable contiguous buffer of exactly the result's bytes, to write to and return. "add" needs it.
+        out: writable contiguous buffer of numbers or bytes, as many bytes as the result, to write to and return. "add"
+            needs it.
         ctx: context; by default ``Context.get()``.
 
     Returns:
@@ -185,7 +187,7 @@ def dequantize(
     Raises:
         ValueError: scale, zero point, operator or dtype name out of bounds; "add" without ``out``; ``shape`` that does
             not fit ``q``; ``out`` of another size, or overlapping ``q``.
-        TypeError: not a buffer of integers.
+        TypeError: not a buffer of integers; ``out`` holds neither numbers nor bytes.
         BufferError: ``out`` is read-only or not contiguous.
     """
     target = float_code(dtype, "dtype")
@@ -224,7 +226,8 @@ def quantize_dequantize(
         x: buffer of float16, bfloat16, float32 or float64 elements.
         scale, zero_point, dtype, round_mode, seed, offset, quant_min, quant_max, source_dtype: as in ``quantize``.
         reduce_op: "set" overwrites ``out``, "add" adds to it.
-        out: writable contiguous buffer of as many bytes as ``x``, to write to and return. "add" needs it.
+        out: writable contiguous buffer of numbers or bytes, as many bytes as ``x``, to write to and return. "add"
+            needs it.
         ctx: context; by default ``Context.get()``.
 
     Returns:
@@ -320,9 +323,6 @@ def _typed(memory: bytearray, shape: tuple[int, ...], item_format: Any) -> Buffe
         return memory
     view = memoryview(memory)
     return view.cast(item_format, shape) if len(shape) != 1 and memory else view.cast(item_format)
-
-
-_NUMBERS: Final = frozenset("cbBhHiIlLqQnNefd")
 
 
 class _Output:

@@ -55,22 +55,15 @@ _FLOAT_WORDS: Final = ", ".join(str(d) for d in FLOATS)
 _TARGET_WORDS: Final = ", ".join(str(d) for d in TARGETS if not isinstance(d, str))
 
 
-# The functions of torch.py check in place what right arguments pass, because a call of 1,024 elements spends more time
-# on that than in its kernel; the functions here find the words for wrong ones.
-
-
-def not_floats(x: object) -> TypeError:
-    if not isinstance(x, torch.Tensor):
-        return TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
-    return TypeError(f"x must be of one of {_FLOAT_WORDS}, got {x.dtype}")
-
-
 def no_float(dtype: object) -> TypeError:
     return TypeError(f"dtype must be one of {_FLOAT_WORDS}, or the name of one, got {shown(dtype)}")
 
 
-def no_target(dtype: object, argument: str) -> TypeError:
-    return TypeError(f"{argument} must be one of {_TARGET_WORDS}, or a name such as 'int4', got {shown(dtype)}")
+def target_of(dtype: object, argument: str) -> Target:
+    target = TARGETS.get(dtype) if isinstance(dtype, SPELLINGS) else None
+    if target is None:
+        raise TypeError(f"{argument} must be one of {_TARGET_WORDS}, or a name such as 'int4', got {shown(dtype)}")
+    return target
 
 
 def source_of(q: torch.Tensor, source_dtype: torch.dtype | str | None) -> Target:
@@ -81,12 +74,22 @@ def source_of(q: torch.Tensor, source_dtype: torch.dtype | str | None) -> Target
         raise TypeError(f"q must be of one of {_TARGET_WORDS} (sub-byte codes packed in torch.uint8), got {q.dtype}")
     if source_dtype is None:
         return stored
-    source = TARGETS.get(source_dtype) if isinstance(source_dtype, SPELLINGS) else None
-    if source is None:
-        raise no_target(source_dtype, "source_dtype")
+    source = target_of(source_dtype, "source_dtype")
     if source.storage != q.dtype:
         raise TypeError(f"source_dtype {source_dtype} is stored as {source.storage}, but q is of {q.dtype}")
     return source
+
+
+def plain_floats(x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """``x``, of a float dtype, as contiguous elements in memory, and the number of the dtype."""
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
+    code = FLOATS.get(x.dtype)
+    if code is None:
+        raise TypeError(f"x must be of one of {_FLOAT_WORDS}, got {x.dtype}")
+    if not (x.is_cpu and x.layout is STRIDED and not x.is_nested and x.is_contiguous()) or x.is_neg():
+        x = plain(x, "x")
+    return x, code
 
 
 def plain(x: torch.Tensor, argument: str) -> torch.Tensor:
@@ -138,7 +141,7 @@ def fresh_codes(shape: torch.Size, target: Target, scale: float, zero_point: int
         codes = torch._empty_affine_quantized(
             shape, scale=float(scale), zero_point=int(zero_point), dtype=target.storage, device="cpu"
         )
-        return _advised(codes, shape.numel())
+        return _advised(codes, shape.numel() * target.storage.itemsize)
     return empty(shape, target.storage)
 
 

@@ -26,9 +26,7 @@ from piquant._tensors import (
     BIT_PACKED,
     FLOATS,
     FLOATS_BY_NAME,
-    SPELLINGS,
     STRIDED,
-    TARGETS,
     address_of,
     check_out,
     check_params,
@@ -36,14 +34,16 @@ from piquant._tensors import (
     fresh_codes,
     fresh_seed,
     no_float,
-    no_target,
-    not_floats,
     plain,
+    plain_floats,
     source_of,
+    target_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from piquant._tensors import Target
 
 __all__ = ["compute_quant_params", "dequantize", "quantize", "quantize_dequantize"]
 
@@ -90,14 +90,8 @@ def compute_quant_params(
         ValueError: no elements, NaN or infinity among them, bad range.
         TypeError: not a CPU tensor of a float dtype; not a quantized dtype.
     """
-    source = FLOATS.get(x.dtype) if isinstance(x, torch.Tensor) else None
-    if source is None:
-        raise not_floats(x)
-    target = TARGETS.get(dtype) if isinstance(dtype, SPELLINGS) else None
-    if target is None:
-        raise no_target(dtype, "dtype")
-    if not (x.is_cpu and x.layout is STRIDED and not x.is_nested and x.is_contiguous()) or x.is_neg():
-        x = plain(x, "x")
+    x, source = plain_floats(x)
+    target = target_of(dtype, "dtype")
     context = context_or_default(ctx)
     address = address_of(x, "x")
     return _compute_quant_params(context, address, source, target.code, x.numel(), symmetric, quant_min, quant_max)
@@ -147,19 +141,19 @@ def quantize(
             ``x``.
         TypeError: not a CPU tensor of a float dtype; not a quantized dtype; ``out`` of another dtype.
     """
-    target = TARGETS.get(dtype) if isinstance(dtype, SPELLINGS) else None
+    target = target_of(dtype, "dtype")
     context = context_or_default(ctx)
     stochastic = is_stochastic(round_mode)
     if seed is None:
         seed = fresh_seed() if stochastic else 0
-    pair = None if out is None or target is None or target.carries_params else _plain_pair(x, out)
-    if pair and out is not None and target and pair[1] < FLOAT_COUNT and pair[3] == target.code:
+    pair = None if out is None or target.carries_params else _plain_pair(x, out)
+    if pair and out is not None and pair[1] < FLOAT_COUNT and pair[3] == target.code:
         in_address, source, address, code, n = pair
         rows = 1
         result = out
     else:
         options = (scale, zero_point, False, seed, offset, quant_min, quant_max)
-        x, in_address, source, result, address, code, rows, n = _places(context, x, dtype, options, out)
+        x, in_address, source, result, address, code, rows, n = _places(context, x, target, options, out)
     _quantize(
         context,
         in_address,
@@ -184,19 +178,12 @@ def quantize(
 def _places(
     context: Context,
     x: torch.Tensor,
-    dtype: torch.dtype | str,
+    target: Target,
     options: tuple[float, int, bool, int, int, int | None, int | None],
     out: torch.Tensor | None,
 ) -> tuple[torch.Tensor, int, int, torch.Tensor, int, int, int, int]:
     """Where any tensors are quantized from and to: each with its address and dtype, then rows and elements per row."""
-    source = FLOATS.get(x.dtype) if isinstance(x, torch.Tensor) else None
-    if source is None:
-        raise not_floats(x)
-    target = TARGETS.get(dtype) if isinstance(dtype, SPELLINGS) else None
-    if target is None:
-        raise no_target(dtype, "dtype")
-    if not (x.is_cpu and x.layout is STRIDED and not x.is_nested and x.is_contiguous()) or x.is_neg():
-        x = plain(x, "x")
+    x, source = plain_floats(x)
     shape = x.shape
     if target.packed_bits:
         rows, n = rows_of(shape)
@@ -323,16 +310,10 @@ def quantize_dequantize(
     Raises:
         ValueError, TypeError: as ``quantize`` and ``dequantize``.
     """
-    source = FLOATS.get(x.dtype) if isinstance(x, torch.Tensor) else None
-    if source is None:
-        raise not_floats(x)
-    target = TARGETS.get(dtype) if isinstance(dtype, SPELLINGS) else None
-    if target is None:
-        raise no_target(dtype, "dtype")
+    x, source = plain_floats(x)
+    target = target_of(dtype, "dtype")
     stochastic = is_stochastic(round_mode)
     add = is_add(reduce_op)
-    if not (x.is_cpu and x.layout is STRIDED and not x.is_nested and x.is_contiguous()) or x.is_neg():
-        x = plain(x, "x")
     n = x.numel()
     in_address = address_of(x, "x")
     fresh = out is None

@@ -2,9 +2,9 @@
 
 #include "module.hpp"
 
-// A look at tensors without Python: attributes of two tensors, one by one, take longer than quantizing 1,024 elements. torch
-// 2.10 and later hand out, by DLPack's C exchange API, a function that tells all of them. Whatever is not plain (another
-// class, device, layout, older torch) is left to _tensors.py, which also finds the words for what is wrong.
+// A look at tensors without Python: attributes of two tensors, one by one, take longer than quantizing 1,024 elements. A torch
+// that has DLPack's C exchange API hands out a function that tells all of them. Whatever is not plain (another class, device
+// or layout, a torch without) is left to _tensors.py, which also finds the words for what is wrong.
 namespace piquant_python {
 namespace {
 

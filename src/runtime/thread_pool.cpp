@@ -170,7 +170,7 @@ void ThreadPool::participate(size_t participant) {
 // same one perhaps, would cost a system call with every job.
 void ThreadPool::call_workers() {
     ticket_.fetch_add(1, std::memory_order_seq_cst);
-    if (sleepers_.load(std::memory_order_seq_cst) && sleepers_.exchange(false, std::memory_order_seq_cst)) {
+    if (sleepers_.exchange(false, std::memory_order_seq_cst)) {
         wakes_.fetch_add(1, std::memory_order_release);
         wakes_.notify_all();
     }
