@@ -79,7 +79,7 @@ def compute_quant_params(
 
     Raises:
         ValueError: no elements, NaN or infinity among them, bad range or dtype name.
-        TypeError: not a buffer of floats; ``out`` holds neither numbers nor bytes.
+        TypeError: not a buffer of floats.
     """
     target = quantized_code(dtype, "dtype")
     source = _Input(x, "x", source_dtype, floats=True)
