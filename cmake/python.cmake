@@ -10,6 +10,7 @@ nanobind_add_module(_native NB_STATIC NOMINSIZE
   python/src/errors.cpp
   python/src/measure.cpp
   python/src/output.cpp
+  python/src/arrays.cpp
   python/src/tensors.cpp)
 set_source_files_properties(python/src/import.cpp PROPERTIES COMPILE_OPTIONS "${PIQUANT_BASELINE_FLAGS}")
 target_link_libraries(_native PRIVATE piquant)

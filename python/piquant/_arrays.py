@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+_native.use_array_type(np.ndarray)
+
 
 class Target(NamedTuple):
     """A dtype that stands for a quantized type."""
@@ -47,6 +49,9 @@ def _known_targets() -> dict[object, Target]:
 
 # dtypes, by every common spelling; ml_dtypes adds its own when one of them turns up.
 FLOATS: Final = _known_floats()
+_FLOAT_DTYPES: Final[dict[object, np.dtype[Any]]] = {
+    spelling: dtype for dtype in FLOATS for spelling in (dtype, dtype.name, dtype.type)
+}
 _TARGETS: Final = _known_targets()
 
 
@@ -79,6 +84,12 @@ def _native_dtype(dtype: DTypeLike | str) -> np.dtype[Any] | None:
 
 def float_dtype(dtype: DTypeLike | str, argument: str) -> np.dtype[Any]:
     """A float dtype of the tables, native byte order."""
+    try:
+        common = _FLOAT_DTYPES.get(dtype)
+    except TypeError:  # unhashable
+        common = None
+    if common is not None:
+        return common
     known = _native_dtype(dtype)
     if known is not None and known not in FLOATS:
         _learn_ml_dtypes(known)

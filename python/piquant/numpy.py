@@ -13,13 +13,14 @@ Inputs may have any strides and byte order; those that are not contiguous and na
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from piquant import _native
 from piquant._arrays import FLOATS, field_range, float_code, float_dtype, hold, output, plain, source_of, target_of
 from piquant._context import Context, context_or_default, fresh_seed
-from piquant._dtypes import CODES, is_add, is_stochastic, packed_shape, result_shape, rows_of
+from piquant._dtypes import CODES, FLOAT_COUNT, is_add, is_stochastic, packed_shape, result_shape, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from piquant._arrays import Array
 
 __all__ = ["compute_quant_params", "dequantize", "quantize", "quantize_dequantize"]
+
+_plain_arrays: Final = _native.plain_arrays
 
 
 def compute_quant_params(
@@ -116,9 +119,21 @@ def quantize(
             overlapping ``x``.
         TypeError: not an array of a float dtype; not a quantized dtype; ``out`` of another dtype.
     """
-    source = float_code(x)
     target = target_of(dtype, "dtype")
     stochastic = is_stochastic(round_mode)
+    if seed is None:
+        seed = fresh_seed() if stochastic else 0
+    context = context_or_default(ctx)
+    pair = None if out is None else _plain_arrays(x, out)
+    if pair is not None and out is not None and pair[1] < FLOAT_COUNT and pair[3] == target.code:
+        in_address, source, address, code, n = pair
+        context._quantize(
+            in_address, source, address, code, 1, n,
+            scale, zero_point, stochastic, seed, offset, quant_min, quant_max,
+        )  # fmt: skip
+        return out
+
+    source = float_code(x)
     x = plain(x)
     shape = x.shape
     code = target.code
@@ -127,9 +142,6 @@ def quantize(
         shape = packed_shape(shape, target.packed_bits)
     else:
         rows, n = 1, x.size
-    if seed is None:
-        seed = fresh_seed() if stochastic else 0
-    context = context_or_default(ctx)
     if target.field_bits:
         # Codes one to a byte are those of the 8-bit type in the range of the narrow one, which first checks it all.
         context._quantize(0, source, 0, code, 1, 0, scale, zero_point, False, seed, offset, quant_min, quant_max)
@@ -186,6 +198,14 @@ def dequantize(
         TypeError: not an array of codes; not a float dtype; ``out`` of another dtype.
     """
     result = float_dtype(dtype, "dtype")
+    if out is not None and source_dtype is None and shape is None:
+        pair = _plain_arrays(q, out)
+        if pair is not None and pair[1] >= FLOAT_COUNT and pair[3] == FLOATS[result]:
+            add = is_add(reduce_op)
+            in_address, code, address, real, n = pair
+            context_or_default(ctx)._dequantize(in_address, code, address, real, 1, n, scale, zero_point, add)
+            return out
+
     source = source_of(q, source_dtype)
     add = is_add(reduce_op)
     q = plain(q)

@@ -53,7 +53,7 @@ _compute_quant_params: Final = _native.Context._compute_quant_params
 _quantize: Final = _native.Context._quantize
 _dequantize: Final = _native.Context._dequantize
 _quantize_dequantize: Final = _native.Context._quantize_dequantize
-_plain_pair: Final = _native.plain_pair
+_plain_tensors: Final = _native.plain_tensors
 
 
 def compute_quant_params(
@@ -146,7 +146,7 @@ def quantize(
     stochastic = is_stochastic(round_mode)
     if seed is None:
         seed = fresh_seed() if stochastic else 0
-    pair = None if out is None or target.carries_params else _plain_pair(x, out)
+    pair = None if out is None or target.carries_params else _plain_tensors(x, out)
     if pair and out is not None and pair[1] < FLOAT_COUNT and pair[3] == target.code:
         in_address, source, address, code, n = pair
         rows = 1
@@ -248,7 +248,7 @@ def dequantize(
     if result_code is None or isinstance(dtype, str):
         raise no_float(dtype)
     if out is not None and source_dtype is None and shape is None:
-        pair = _plain_pair(q, out)
+        pair = _plain_tensors(q, out)
         if pair is not None and pair[1] >= FLOAT_COUNT and pair[3] == result_code:
             add = is_add(reduce_op)
             in_address, code, address, _, n = pair

@@ -28,4 +28,5 @@ NB_MODULE(_native_unchecked, m) {
     piquant_python::init_measure(m);
     piquant_python::init_output(m);
     piquant_python::init_tensors(m);
+    piquant_python::init_arrays(m);
 }

@@ -53,5 +53,6 @@ void init_buffer(nb::module_& m);
 void init_measure(nb::module_& m);
 void init_output(nb::module_& m);
 void init_tensors(nb::module_& m);
+void init_arrays(nb::module_& m);
 
 }  // namespace piquant_python

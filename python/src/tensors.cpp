@@ -1,6 +1,6 @@
 #include <nanobind/ndarray.h>
 
-#include "module.hpp"
+#include "plain.hpp"
 
 // A look at tensors without Python: attributes of two tensors, one by one, take longer than quantizing 1,024 elements. A torch
 // that has DLPack's C exchange API hands out a function that tells all of them. Whatever is not plain (another class, device
@@ -111,8 +111,7 @@ bool plain(nb::handle tensor, View& v, int& dtype) {
     return dtype > PIQUANT_FLOAT64 || !is_true(PyObject_VectorcallMethod(is_neg, self, 1, nullptr));
 }
 
-// (address of in, its dtype, address of out, its dtype, elements) for plain tensors of one shape; else None.
-nb::object plain_pair(nb::handle in, nb::handle out) {
+nb::object plain_tensors(nb::handle in, nb::handle out) {
     if (tensor_type == nullptr || Py_TYPE(in.ptr()) != tensor_type || Py_TYPE(out.ptr()) != tensor_type) {
         return nb::none();
     }
@@ -120,30 +119,20 @@ nb::object plain_pair(nb::handle in, nb::handle out) {
     View b;
     int in_dtype;
     int out_dtype;
-    if (!plain(in, a, in_dtype) || !plain(out, b, out_dtype) || a.ndim != b.ndim) {
-        return nb::none();
-    }
-    std::size_t n = 1;
-    for (int d = 0; d < a.ndim; ++d) {
-        if (a.shape[d] != b.shape[d]) {
-            return nb::none();
-        }
-        n *= static_cast<std::size_t>(a.shape[d]);
-    }
-    if ((n != 0 && (a.data == nullptr || b.data == nullptr)) ||
+    if (!plain(in, a, in_dtype) || !plain(out, b, out_dtype) ||
         (out_dtype <= PIQUANT_FLOAT64 && is_true(PyObject_GetAttr(out.ptr(), requires_grad)))) {
         return nb::none();
     }
-    return nb::make_tuple(reinterpret_cast<std::uintptr_t>(a.data), in_dtype, reinterpret_cast<std::uintptr_t>(b.data),
-                          out_dtype, n);
+    return plain_pair(Plain<std::int64_t>{a.data, in_dtype, a.ndim, a.shape},
+                      Plain<std::int64_t>{b.data, out_dtype, b.ndim, b.shape});
 }
 
 }  // namespace
 
 void init_tensors(nb::module_& m) {
-    m.def("use_tensor_type", &use_tensor_type, nb::arg("type"), "Tells the class that plain_pair looks into.");
-    m.def("plain_pair", &plain_pair, nb::arg("input").none(), nb::arg("output").none(),
-          nb::sig("def plain_pair(input: object, output: object) -> tuple[int, int, int, int, int] | None"),
+    m.def("use_tensor_type", &use_tensor_type, nb::arg("type"), "Tells the class that plain_tensors looks into.");
+    m.def("plain_tensors", &plain_tensors, nb::arg("input").none(), nb::arg("output").none(),
+          nb::sig("def plain_tensors(input: object, output: object) -> tuple[int, int, int, int, int] | None"),
           "Address and dtype of two contiguous CPU tensors of one shape, and their number of elements.");
 }
 

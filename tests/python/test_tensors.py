@@ -18,19 +18,19 @@ CODED = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64
 def test_plain_tensors_are_seen(name, shape):
     a = torch.zeros(shape, dtype=getattr(torch, name))
     b = torch.zeros(shape, dtype=torch.uint8)
-    assert _native.plain_pair(a, b) == (a.data_ptr(), CODES[name], b.data_ptr(), CODES["uint8"], a.numel())
-    assert _native.plain_pair(b, a) == (b.data_ptr(), CODES["uint8"], a.data_ptr(), CODES[name], a.numel())
+    assert _native.plain_tensors(a, b) == (a.data_ptr(), CODES[name], b.data_ptr(), CODES["uint8"], a.numel())
+    assert _native.plain_tensors(b, a) == (b.data_ptr(), CODES["uint8"], a.data_ptr(), CODES[name], a.numel())
 
 
 def test_offsets_and_idle_strides_are_plain():
     part = X[7:22]
-    assert _native.plain_pair(part, part.clone())[0] == X.data_ptr() + 28
+    assert _native.plain_tensors(part, part.clone())[0] == X.data_ptr() + 28
     one = torch.zeros(4, 9)[:, :1].t()  # 1 x 4 with strides 1 and 9
     assert not one.is_contiguous()
-    assert _native.plain_pair(one, torch.zeros(1, 4)) is None
+    assert _native.plain_tensors(one, torch.zeros(1, 4)) is None
     column = torch.zeros(4, 9)[:1].t()[:9]  # 9 x 1 with strides 1 and 9
     assert column.is_contiguous()
-    assert _native.plain_pair(column, torch.zeros(9, 1))[4] == 9
+    assert _native.plain_tensors(column, torch.zeros(9, 1))[4] == 9
 
 
 class Subclass(torch.Tensor):
@@ -64,16 +64,16 @@ OTHERS = {
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize("make", OTHERS.values(), ids=OTHERS.keys())
 def test_others_are_left_to_the_long_way(make):
-    assert _native.plain_pair(X, X.clone()) is not None
-    assert _native.plain_pair(make(), X) is None
-    assert _native.plain_pair(X, make()) is None
+    assert _native.plain_tensors(X, X.clone()) is not None
+    assert _native.plain_tensors(make(), X) is None
+    assert _native.plain_tensors(X, make()) is None
 
 
 def test_tensors_within_transforms_are_left_to_the_long_way():
     seen = []
 
     def look(x):
-        seen.append(_native.plain_pair(x, torch.zeros(3)))
+        seen.append(_native.plain_tensors(x, torch.zeros(3)))
         return x
 
     torch.vmap(look)(torch.zeros(2, 3))
@@ -83,14 +83,14 @@ def test_tensors_within_transforms_are_left_to_the_long_way():
 
 def test_only_an_output_must_not_require_a_gradient():
     leaf = torch.zeros(60, requires_grad=True)
-    assert _native.plain_pair(leaf, X) is not None
-    assert _native.plain_pair(X, leaf) is None
+    assert _native.plain_tensors(leaf, X) is not None
+    assert _native.plain_tensors(X, leaf) is None
 
 
 def both_ways(monkeypatch, call):
     short = call()
     with monkeypatch.context() as m:
-        m.setattr(piquant.torch, "_plain_pair", lambda *_: None)
+        m.setattr(piquant.torch, "_plain_tensors", lambda *_: None)
         return short, call()
 
 
@@ -165,4 +165,4 @@ def test_errors_are_the_same_on_both_ways(monkeypatch, bad, error, words):
 
 def test_a_torch_without_the_exchange_interface_is_left_to_the_long_way():
     _native.use_tensor_type(object)  # has no such attribute, and changes nothing
-    assert _native.plain_pair(X, X.clone()) is not None
+    assert _native.plain_tensors(X, X.clone()) is not None
