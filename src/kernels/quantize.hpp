@@ -28,10 +28,13 @@ inline uint32_t raised(uint64_t code) {
     return static_cast<uint32_t>(code - code_min(Q::bits, Q::is_signed));
 }
 
-// Floor: quant_min lies above the type's minimum, where saturation does not clamp to it. The upper end needs no clamp
-// here, rounding has seen to it. W: how far the integers reach before the zero point is added.
-template <class F, class Q, Round R, bool Floor, Reach W = reach_of(Q::bits)>
+// Full: codes may take all values of their type, so that saturation is all the clamping that 8 bits need. Otherwise
+// rounding sees to the upper end, and a maximum of codes to the lower. W: how far the integers reach before the zero
+// point is added.
+template <class F, class Q, Round R, bool Full, Reach W = reach_of(Q::bits)>
 class QuantizeOp {
+    static constexpr bool capped = !(simd::conversion_saturates<F> && Full && Q::bits <= 8 && R == Round::nearest);
+
 public:
     static constexpr int in_bits = F::bits;
     static constexpr int out_bits = Q::bits;
@@ -61,7 +64,7 @@ public:
                 round_(in, words, a, b);
                 codes = simd::narrow2<interleaved>(a + wide_zero_, b + wide_zero_);
             }
-            if constexpr (Floor) {
+            if constexpr (!Full) {
                 codes = simd::max_u16(codes, min_);
             }
         } else if constexpr (Q::bits == 8) {
@@ -102,10 +105,13 @@ private:
         } else {
             codes = simd::narrow4<interleaved>(a, b, c, d, zero_);
         }
-        return Floor ? simd::max_u8(codes, min_) : codes;
+        if constexpr (!capped && Q::bits < 8) {
+            codes = simd::min_u8(codes, simd::splat_u8((1u << Q::bits) - 1));
+        }
+        return Full ? codes : simd::max_u8(codes, min_);
     }
 
-    simd::Rounder<F, W, R> round_;
+    simd::Rounder<F, W, R, capped> round_;
     simd::bytes zero_;
     simd::i32 wide_zero_;
     simd::bytes sign_;
@@ -157,10 +163,10 @@ private:
 
 template <class F, class Q, Round R, Reach W>
 void quantize_at(const KernelArgs& a) {
-    if (a.quant_min == code_min(Q::bits, Q::is_signed)) {
-        Drive<QuantizeOp<F, Q, R, false, W>>::run(a);
-    } else {
+    if (a.quant_min == code_min(Q::bits, Q::is_signed) && a.quant_max == code_max(Q::bits, Q::is_signed)) {
         Drive<QuantizeOp<F, Q, R, true, W>>::run(a);
+    } else {
+        Drive<QuantizeOp<F, Q, R, false, W>>::run(a);
     }
 }
 

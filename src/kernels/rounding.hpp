@@ -49,8 +49,9 @@ constexpr bool interleaved_for = W != Reach::wide && interleaved<F>;
 template <class F, Reach W, Round R>
 using WordsOf = std::conditional_t<R == Round::stochastic, WordStream<interleaved_for<F, W>>, NoWords>;
 
-// Rounds 2 * lanes elements at p into a pair of vectors: rounder(p, words, a, b).
-template <class F, Reach W, Round R>
+// Rounds 2 * lanes elements at p into a pair of vectors: rounder(p, words, a, b). Capped: no integer exceeds what makes
+// quant_max of the zero point. Without it a vector saves an instruction, where conversion saturates.
+template <class F, Reach W, Round R, bool Capped = true>
 class Rounder;
 
 // Largest and smallest integer that r may be, for clamp(r + zero_point, quant_min, quant_max).
@@ -73,8 +74,9 @@ inline T lowest_integer(const KernelArgs& a) {
 //
 // The factor goes into the inverse, which is exact (see stochastic_inverse_fits): x * (inverse * 65536) rounds like
 // (x * inverse) * 65536, except where the latter is subnormal, and both round to zero.
-template <class F, Round R>
-class Rounder<F, Reach::narrow, R> {
+template <class F, Round R, bool Capped>
+class Rounder<F, Reach::narrow, R, Capped> {
+    static_assert(Capped || (simd::conversion_saturates<F> && R == Round::nearest));
     using T = typename F::compute;
 
 public:
@@ -98,11 +100,18 @@ public:
         vec<F> x;
         vec<F> y;
         load_pair<F>(p, x, y);
-        a = to_i32(min_or_nan(x * inverse_, limit_));
-        b = to_i32(min_or_nan(y * inverse_, limit_));
+        a = integer(x * inverse_);
+        b = integer(y * inverse_);
     }
 
 private:
+    PIQUANT_INLINE i32 integer(vec<F> y) const {
+        if constexpr (Capped) {
+            y = min_or_nan(y, limit_);
+        }
+        return to_i32(y);
+    }
+
     static constexpr T factor = R == Round::nearest ? 1 : 65536;
     vec<F> inverse_;
     vec<F> limit_;

@@ -83,6 +83,9 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {_mm256_xor_si256(a.v, b.v)};
 }
+inline bytes min_u8(bytes a, bytes b) {
+    return {_mm256_min_epu8(a.v, b.v)};
+}
 inline bytes max_u8(bytes a, bytes b) {
     return {_mm256_max_epu8(a.v, b.v)};
 }

@@ -42,6 +42,8 @@ struct words {
 };
 
 template <class F>
+constexpr bool conversion_saturates = false;
+template <class F>
 constexpr bool interleaved = F::dtype == DType::bfloat16;
 
 // --- pieces ----------------------------------------------------------------------------------------------------

@@ -106,6 +106,9 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {_mm512_xor_si512(a.v, b.v)};
 }
+inline bytes min_u8(bytes a, bytes b) {
+    return {_mm512_min_epu8(a.v, b.v)};
+}
 inline bytes max_u8(bytes a, bytes b) {
     return {_mm512_max_epu8(a.v, b.v)};
 }

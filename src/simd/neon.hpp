@@ -37,6 +37,8 @@ struct words {
 };
 
 template <class F>
+constexpr bool conversion_saturates = F::bits < 64;
+template <class F>
 constexpr bool interleaved = false;
 
 // --- memory ----------------------------------------------------------------------------------------------------

@@ -102,6 +102,9 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {veorq_u8(a.v, b.v)};
 }
+inline bytes min_u8(bytes a, bytes b) {
+    return {vminq_u8(a.v, b.v)};
+}
 inline bytes max_u8(bytes a, bytes b) {
     return {vmaxq_u8(a.v, b.v)};
 }
@@ -134,8 +137,8 @@ inline bytes max_unsigned(bytes a, bytes b) {
 
 template <bool>
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
-    const int16x8_t ab = vaddq_s16(vqmovn_high_s32(vqmovn_s32(a.v), b.v), s16(zero));
-    const int16x8_t cd = vaddq_s16(vqmovn_high_s32(vqmovn_s32(c.v), d.v), s16(zero));
+    const int16x8_t ab = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a.v), b.v), s16(zero));
+    const int16x8_t cd = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c.v), d.v), s16(zero));
     return {vqmovun_high_s16(vqmovun_s16(ab), cd)};
 }
 // Upper halves of a + u and b + u, u the random words, plus `zero`.

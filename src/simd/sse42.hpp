@@ -32,6 +32,8 @@ struct words {
 };
 
 template <class F>
+constexpr bool conversion_saturates = false;
+template <class F>
 constexpr bool interleaved = false;
 
 // --- memory ----------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@
 //              touch(bytes)                keeps a load whose result nobody uses
 //   float      splat, + - *, max_number(x, bound), min_number(x, bound): NaN in x gives the bound;
 //              min_or_nan(x, bound): NaN in x stays; round_even(f64), accumulate(before, v)
-//   convert    to_i32(f)                   half to even; below -2^31 or NaN: -2^31; above 2^31 - 1: unspecified
+//   convert    to_i32(f)                   half to even; below -2^31 or NaN: -2^31; above 2^31 - 1: that, where
+//                                          conversion_saturates, else unspecified
 //              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
 //   integer    splat_i32, + -, ^, xor3, mul_low, min, max, shift_left<k>, shift_right_logical<k>, shift_right_arithmetic<k>
 //   words      pair_counters<Interleaved>()    for each lane the number, 0 .. lanes - 1, of the two consecutive elements
@@ -26,14 +27,15 @@
 //              xor_words(a, b)             a ^ b as words
 //              expand<Interleaved>(w, a, b)    zero-extended, as a pair
 //   narrow     narrow4<Interleaved>(a, b, c, d, zero)   two pairs: saturate to int16, add 16-bit `zero`, saturate to uint8;
-//                                          0 <= zero <= 255, and no lane exceeds 255 - zero, so that the sum fits
+//                                          0 <= zero <= 255, and no lane exceeds 255 - zero, so that the sum fits;
+//                                          any lane may be given where conversion_saturates
 //              narrow4_upper<Interleaved>(a, b, c, d, u, v, zero)    the same of the upper halves of the lanes, once words
 //                                          u are added to the first pair and v to the second
 //              narrow2<Interleaved>(a, b)  a pair: saturate to uint16
 //              narrow2_upper<Interleaved>(a, b, u, zero)    a pair: upper halves of the lanes once words u are added, plus
 //                                          16-bit `zero`, modulo 2^16
 //              pack_nibbles(a, b)          2 registers of codes 0..15 -> 1    pack_crumbs(a, b, c, d)    codes 0..3
-//              splat_u8, splat_u16, splat_pattern, max_u8, max_u16, bytes ^ bytes
+//              splat_u8, splat_u16, splat_pattern, min_u8, max_u8, max_u16, bytes ^ bytes
 //   patterns   max_signed<bits>(a, b), max_unsigned<bits>(a, b)    bytes as integers of 16, 32 or 64 bits
 //   table      make_table(float[16])       table32        lookup(Q, p, table32, f32[4])
 //              make_table(uint16_t[16])    table16        lookup(Q, p, table16, bytes[2])
