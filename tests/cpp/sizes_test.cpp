@@ -186,7 +186,8 @@ void check_transform(const Case& c) {
     }
 }
 
-// The extremes stand in the last windows, where a count that lost its upper bits would not look.
+// The extremes stand in windows of their own at the ends and before the last multiple of 2^31, where a count that lost its
+// upper bits would not look.
 void check_parameters(const Case& c) {
     const Repeated in(c.real, c.n);
     const auto put = [&](size_t element, float x) {
@@ -196,7 +197,8 @@ void check_parameters(const Case& c) {
     const ContextPtr context = context_for(c);
     double found_scale = 0;
     int64_t found_zero_point = 0;
-    for (const size_t low : {c.n - 1, size_t{0}, c.n / two31 * two31 - 1}) {
+    const size_t middle = c.n < two31 ? two31 - window : c.n / two31 * two31 - 1;
+    for (const size_t low : {c.n - 1, size_t{0}, middle}) {
         const size_t high = c.n - 1 - low;
         put(low, -1);
         put(high, 254);
