@@ -22,8 +22,8 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 from properties import CHECKS, PROPERTIES
 
 # New examples every time. Findings are kept, and tried first the next time.
-settings.register_profile(
-    "fuzz", max_examples=200, deadline=None, database=DirectoryBasedExampleDatabase("build/fuzz/hypothesis"),
+FUZZ = settings(
+    max_examples=200, deadline=None, database=DirectoryBasedExampleDatabase("build/fuzz/hypothesis"),
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink], print_blob=True, suppress_health_check=CHECKS,
 )  # fmt: skip
 
@@ -33,12 +33,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     given_arguments = parser.parse_args()
     faulthandler.enable()  # says where, should the process be brought down
-    settings.load_profile("fuzz")
+    properties = [FUZZ(holds) for holds in PROPERTIES]
     end = time.monotonic() + given_arguments.seconds
     counts: collections.Counter[str] = collections.Counter()
     failed: dict[str, str] = {}
-    for holds in itertools.cycle(PROPERTIES):
-        if time.monotonic() >= end or len(failed) == len(PROPERTIES):
+    for holds in itertools.cycle(properties):
+        if time.monotonic() >= end or len(failed) == len(properties):
             break
         if holds.__name__ in failed:
             continue

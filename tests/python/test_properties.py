@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 import properties
 
@@ -10,6 +9,5 @@ import properties
 @pytest.mark.parametrize("holds", properties.PROPERTIES, ids=lambda p: p.__name__)
 @pytest.mark.filterwarnings("ignore:.*nested tensors.*:UserWarning", "ignore:.*[Ss]parse.*:UserWarning")
 def test_property(holds):
-    settings.load_profile("suite")
     with np.errstate(all="ignore"):  # of numpy, when a test asks whether a signalling NaN is finite
-        holds()
+        properties.SUITE(holds)()
