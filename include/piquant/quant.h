@@ -131,7 +131,7 @@ PIQUANT_API const char* piquant_dtype_name(piquant_dtype_t dtype);
 /* Bits per element, or 0 for no dtype. */
 PIQUANT_API int piquant_dtype_bits(piquant_dtype_t dtype);
 
-/* Bytes that n elements take: ceil(n * bits / 8); 0 for no dtype. */
+/* Bytes that n elements take: ceil(n * bits / 8), at most SIZE_MAX; 0 for no dtype. */
 PIQUANT_API size_t piquant_size(piquant_dtype_t dtype, size_t n);
 
 /*

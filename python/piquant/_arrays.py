@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from piquant import _native
-from piquant._dtypes import BITS, CODES, FLOAT_COUNT, FLOAT_NAMES, QUANTIZED_NAMES, shown
-from piquant._outputs import ADVISED_FROM, KEPT_FROM
+from piquant._dtypes import BITS, CODES, FLOAT_COUNT, FLOAT_NAMES, OVERLAP, QUANTIZED_NAMES, shown
+from piquant._outputs import ADVISED_FROM, KEPT_FROM, allocated
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 _native.use_array_type(np.ndarray)
+
+SMALL: Final = ADVISED_FROM // 8  # elements: results of fewer need no advice, whatever their dtype
 
 
 class Target(NamedTuple):
@@ -27,6 +29,8 @@ class Target(NamedTuple):
     storage: np.dtype[Any]  # dtype of the array that holds the codes
     packed_bits: int  # bits per code where the last dimension is packed, else 0
     field_bits: int  # bits per code where each code has a byte of its own, else 0
+    stored: int  # number of the dtype that holds the codes, -1 where it is a dtype of ml_dtypes
+    per_byte: int  # codes in a byte where the last dimension is packed, else 1
 
 
 _NARROW: Final = ("int4", "uint4", "int2", "uint2")
@@ -40,10 +44,10 @@ def _known_targets() -> dict[object, Target]:
     targets: dict[object, Target] = {}
     for name, code in CODES.items():
         if code >= FLOAT_COUNT and name not in _NARROW:
-            target = Target(code, np.dtype(name), 0, 0)
+            target = Target(code, np.dtype(name), 0, 0, code, 1)
             targets |= {name: target, np.dtype(name): target, np.dtype(name).type: target}
         elif name in _NARROW:
-            targets[name] = Target(code, np.dtype(np.uint8), BITS[code], 0)
+            targets[name] = Target(code, np.dtype(np.uint8), BITS[code], 0, CODES["uint8"], 8 // BITS[code])
     return targets
 
 
@@ -63,7 +67,7 @@ def _learn_ml_dtypes(dtype: np.dtype[Any]) -> None:
     if name == "bfloat16":
         FLOATS[dtype] = CODES[name]
     elif name in _NARROW:
-        target = Target(CODES[name], dtype, 0, BITS[CODES[name]])
+        target = Target(CODES[name], dtype, 0, BITS[CODES[name]], -1, 1)
         _TARGETS[dtype] = target
         _TARGETS[dtype.type] = target
 
@@ -149,6 +153,24 @@ def plain(x: Array) -> Array:
     return np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("=")).reshape(x.shape)
 
 
+def small_output(like: Array, dtype: np.dtype[Any], per_byte: int = 1) -> Array | None:
+    """As ``output``, in less time, of the shape of an array, packed or not; None if it is large, or no plain array."""
+    if type(like) is not np.ndarray or like.size >= SMALL:
+        return None
+    shape = like.shape
+    if per_byte != 1:
+        if not shape:
+            return None
+        shape = (*shape[:-1], -(-shape[-1] // per_byte))
+    return np.empty(shape, dtype)
+
+
+def refuse_overlap(x: Array, used: Array, out: Array | None) -> None:
+    """For an input of which a copy is used, as the native module sees the copy only."""
+    if used is not x and isinstance(out, np.ndarray) and np.may_share_memory(x, out):
+        raise ValueError(OVERLAP)
+
+
 def output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     if out is None:
         return _fresh(shape, dtype)
@@ -171,7 +193,7 @@ def _fresh(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         memory = _native.output_memory(nbytes)
         if memory is not None:
             return np.ndarray(shape, dtype, buffer=memory)
-    fresh = np.empty(shape, dtype)
+    fresh: Array = allocated(lambda: np.empty(shape, dtype))
     if nbytes >= ADVISED_FROM:
         _native.prepare_output(hold(fresh, True).address, nbytes)
     return fresh

@@ -16,6 +16,8 @@ from piquant._dtypes import (
     BITS,
     FLOAT_COUNT,
     NAMES,
+    OVERLAP,
+    extent,
     float_code,
     is_add,
     is_stochastic,
@@ -25,6 +27,7 @@ from piquant._dtypes import (
     result_shape,
     rows_of,
 )
+from piquant._outputs import allocated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +40,8 @@ if TYPE_CHECKING:
 # Item formats of the buffer protocol (module struct), native byte order. "l" and "L" have the size of a pointer or of
 # an int, depending on the platform, so sizes come from the view.
 _KINDS: Final = dict.fromkeys("efd", "float") | dict.fromkeys("bhilqn", "int") | dict.fromkeys("BHILQN", "uint")
-_NUMBERS: Final = frozenset((*_KINDS, "c"))
+# Items of other types that may hold a result: there is no format for bfloat16.
+_STAND_INS: Final = (("bfloat16", "uint16"), ("bfloat16", "int16"))
 _NATIVE_ORDER: Final = "@=<" if sys.byteorder == "little" else "@=>!"
 _FORMATS: Final = {
     "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H",
@@ -123,7 +127,8 @@ def quantize(
         quant_min: smallest code; by default the smallest of ``dtype``.
         quant_max: largest code; by default the largest of ``dtype``.
         source_dtype: float type of ``x``, where its item format does not tell.
-        out: writable contiguous buffer of numbers or bytes, as many bytes as the result, to write to and return.
+        out: writable contiguous buffer of bytes, or of items of the result's type, as many bytes as the result, to
+            write to and return.
         ctx: context; by default ``Context.get()``.
 
     Returns:
@@ -133,7 +138,7 @@ def quantize(
     Raises:
         ValueError: scale, zero point, range, seed, mode or dtype name out of bounds; ``out`` of another size, or
             overlapping ``x``.
-        TypeError: not a buffer of floats; ``out`` holds neither numbers nor bytes.
+        TypeError: not a buffer of floats; ``out`` holds other items.
         BufferError: ``out`` is read-only or not contiguous.
     """
     target = quantized_code(dtype, "dtype")
@@ -142,7 +147,7 @@ def quantize(
     if seed is None:
         seed = fresh_seed() if stochastic else 0
     context = context_or_default(ctx)
-    result = _Output(out, source.shape, target)
+    result = _Output(out, source.shape, target, source.copied)
     rows, n = rows_of(source.shape) if BITS[target] < 8 else (1, source.count)
     context._quantize(
         source.held.address, source.code, result.held.address, target, rows, n,
@@ -177,8 +182,8 @@ def dequantize(
         source_dtype: type of the codes, where the item format does not tell: "uint4" and so on for packed codes.
         shape: shape of the result, of as many elements as ``q`` holds; by default that of ``q``, for packed codes with
             as many elements in the last dimension as the bytes can hold. Each row of packed codes begins with a byte.
-        out: writable contiguous buffer of numbers or bytes, as many bytes as the result, to write to and return. "add"
-            needs it.
+        out: writable contiguous buffer of bytes, or of items of the result's type (16-bit integers for bfloat16), as
+            many bytes as the result, to write to and return. "add" needs it.
         ctx: context; by default ``Context.get()``.
 
     Returns:
@@ -187,7 +192,7 @@ def dequantize(
     Raises:
         ValueError: scale, zero point, operator or dtype name out of bounds; "add" without ``out``; ``shape`` that does
             not fit ``q``; ``out`` of another size, or overlapping ``q``.
-        TypeError: not a buffer of integers; ``out`` holds neither numbers nor bytes.
+        TypeError: not a buffer of integers; ``out`` holds other items.
         BufferError: ``out`` is read-only or not contiguous.
     """
     target = float_code(dtype, "dtype")
@@ -198,7 +203,7 @@ def dequantize(
     if add and out is None:
         raise ValueError("reduce_op='add' needs out, the buffer to add to, got out=None")
     context = context_or_default(ctx)
-    result = _Output(out, size, target)
+    result = _Output(out, size, target, source.copied)
     rows, n = rows_of(size) if bits < 8 else (1, source.count)
     context._dequantize(source.held.address, source.code, result.held.address, target, rows, n, scale, zero_point, add)
     return result.finished
@@ -226,8 +231,8 @@ def quantize_dequantize(
         x: buffer of float16, bfloat16, float32 or float64 elements.
         scale, zero_point, dtype, round_mode, seed, offset, quant_min, quant_max, source_dtype: as in ``quantize``.
         reduce_op: "set" overwrites ``out``, "add" adds to it.
-        out: writable contiguous buffer of numbers or bytes, as many bytes as ``x``, to write to and return. "add"
-            needs it.
+        out: writable contiguous buffer of bytes, or of items of the type of ``x``, as many bytes as ``x``, to write to
+            and return. "add" needs it.
         ctx: context; by default ``Context.get()``.
 
     Returns:
@@ -245,7 +250,7 @@ def quantize_dequantize(
     if seed is None:
         seed = fresh_seed() if stochastic else 0
     context = context_or_default(ctx)
-    result = _Output(out, source.shape, source.code)
+    result = _Output(out, source.shape, source.code, source.copied)
     context._quantize_dequantize(
         source.held.address, result.held.address, source.code, target, source.count,
         scale, zero_point, stochastic, add, seed, offset, quant_min, quant_max,
@@ -272,6 +277,7 @@ class _Input:
         self.count = product(self.shape)
         # Rows in C order, as a new buffer only where the given one is not.
         self.held = _native.Buffer(view if view.c_contiguous else view.tobytes(), False)
+        self.copied = None if view.c_contiguous else view
 
 
 def _view(exporter: Buffer, argument: str) -> memoryview:
@@ -330,11 +336,11 @@ class _Output:
 
     finished: Buffer
 
-    def __init__(self, out: Buffer | None, shape: tuple[int, ...], code: int) -> None:
+    def __init__(self, out: Buffer | None, shape: tuple[int, ...], code: int, copied: memoryview | None) -> None:
         bits = BITS[code]
         nbytes = product(packed_shape(shape, bits)) if bits < 8 else product(shape) * bits // 8
         if out is None:
-            memory = bytearray(nbytes)
+            memory = allocated(lambda: bytearray(nbytes))
             self.held = _native.Buffer(memory, True)
             self.finished = _typed(memory, shape, _FORMATS.get(NAMES[code]))
             return
@@ -343,9 +349,15 @@ class _Output:
             raise BufferError(f"out must be writable, got a read-only {type(out).__name__}")
         if not view.c_contiguous:
             raise BufferError(f"out must be C-contiguous, got strides {view.strides} for shape {view.shape}")
-        if view.format.lstrip("@=<>!") not in _NUMBERS:  # references to objects, say
-            raise TypeError(f"out must hold numbers or bytes, got items of format {view.format!r}")
+        name = "uint8" if view.format == "c" else _item_type(view)
+        if name not in ("int8", "uint8", NAMES[code]) and (NAMES[code], name) not in _STAND_INS:
+            raise TypeError(f"out must hold bytes or items of {NAMES[code]}, got items of format {view.format!r}")
         if view.nbytes != nbytes:
             raise ValueError(f"out must have {nbytes} bytes for {NAMES[code]} of shape {shape}, got {view.nbytes}")
         self.held = _native.Buffer(view, True)
         self.finished = out
+        if copied is not None:  # the native module sees the copy only
+            address = _native.Buffer(copied, False).address
+            begin, end = extent(address, tuple(copied.shape or ()), copied.strides, copied.itemsize)
+            if begin < self.held.address + nbytes and self.held.address < end:
+                raise ValueError(OVERLAP)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import index
-from typing import Final
+from typing import ClassVar, Final
 
 from piquant import _native
 from piquant._dtypes import CODES, float_code, is_add, is_stochastic, quantized_code, shown
@@ -29,7 +29,11 @@ class Context(_native.Context):
         ValueError: ``num_threads`` out of range, or an environment variable ``PIQUANT_*`` without a valid value.
     """
 
-    _default: Context | None = None
+    __slots__ = ("__weakref__",)  # so that a misspelt setting is an error
+    _default: ClassVar[Context | None] = None
+
+    def __init__(self, num_threads: int | None = None) -> None:
+        _native.Context.__init__(self, num_threads)  # super() of Python 3.11 crashes where memory runs out
 
     @staticmethod
     def get() -> Context:

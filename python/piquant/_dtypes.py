@@ -140,7 +140,22 @@ def read_shape(shape: Iterable[int]) -> tuple[int, ...]:
         raise TypeError(f"shape must be a sequence of ints, got {shown(shape)}") from None
     if not all(0 <= n < 1 << 63 for n in sizes):
         raise ValueError(f"shape must be a sequence of ints in 0..2**63 - 1, got {shown(shape)}")
+    if product(tuple(filter(None, sizes))) >= 1 << 63:
+        raise ValueError(f"shape must be of fewer than 2**63 elements, zeros left out, got {shown(shape)}")
     return sizes
+
+
+OVERLAP: Final = "out must not overlap the input"  # of a copy the native module cannot see it
+
+
+def extent(address: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> tuple[int, int]:
+    """Where the elements of an array begin and end in memory; strides are in bytes, ``None`` without gaps."""
+    if 0 in shape:
+        return address, address
+    if strides is None:
+        return address, address + product(shape) * itemsize
+    reach = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
+    return address + sum(r for r in reach if r < 0), address + sum(r for r in reach if r > 0) + itemsize
 
 
 def packed_length(n: int, bits: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from piquant._dtypes import NAMES, float_code, is_stochastic
+from piquant._dtypes import NAMES, float_code, is_stochastic, shown
 
 # Unit roundoff of the compute type; roundings that the ends of the range may be off by, in units of it; unit roundoff
 # of the output, where that is another type; half of its smallest subnormal, where data may be as small.
@@ -33,13 +33,23 @@ def error_bound(lo: float, hi: float, *, scale: float, dtype: str = "float32", r
         round_mode: "nearest" or "stochastic".
 
     Raises:
-        ValueError: not ``lo <= hi``, both finite; a dtype or mode of another name.
+        ValueError: not ``lo <= hi``, both finite; ``scale`` not positive and finite; a dtype or mode of another name.
+        TypeError: no numbers.
     """
     unit, clamp_units, output_unit, subnormal = _ROUNDINGS[NAMES[float_code(dtype, "dtype")]]
     step = 1.0 if is_stochastic(round_mode) else 0.5
+    given = f"got lo={shown(lo)}, hi={shown(hi)}, scale={shown(scale)}"
+    try:
+        lo, hi, scale = math.fsum((lo,)), math.fsum((hi,)), math.fsum((scale,))
+    except TypeError:
+        raise TypeError(f"lo, hi and scale must be numbers, {given}") from None
+    except OverflowError:
+        raise ValueError(f"lo, hi and scale must be finite, {given}") from None
     if not (math.isfinite(lo) and math.isfinite(hi) and lo <= hi):
-        raise ValueError(f"lo and hi must be finite, lo <= hi, got lo={lo}, hi={hi}")
-    lo, hi = min(0.0, float(lo)), max(0.0, float(hi))
+        raise ValueError(f"lo and hi must be finite, lo <= hi, {given}")
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale must be positive and finite, {given}")
+    lo, hi = min(0.0, lo), max(0.0, hi)
     largest = max(-lo, hi)
     # Sums of products, rather than products of sums, which overflow for data at the ends of float64.
     quantized = step * scale + 2 * unit * largest + clamp_units * (unit * hi - unit * lo)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final, NamedTuple
 
 import torch
 
 from piquant import _native
-from piquant._dtypes import CODES, shown
-from piquant._outputs import ADVISED_FROM, KEPT_FROM
+from piquant._dtypes import CODES, FLOAT_COUNT, OVERLAP, extent, shown
+from piquant._outputs import ADVISED_FROM, KEPT_FROM, allocated
 
 
 class Target(NamedTuple):
@@ -18,6 +19,8 @@ class Target(NamedTuple):
     storage: torch.dtype  # dtype of the tensor that holds the codes
     packed_bits: int  # bits per code where the last dimension is packed, else 0
     carries_params: bool  # whether the tensor holds scale and zero point itself
+    stored: int  # number of the plain dtype that holds the codes, -1 where torch's own quantized dtype does
+    per_byte: int  # codes in a byte where the last dimension is packed, else 1
 
 
 FLOATS: Final = {
@@ -32,15 +35,15 @@ FLOATS_BY_NAME: Final = {name: getattr(torch, name) for name in ("float16", "bfl
 
 _PLAIN: Final = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 _PACKED: Final = (("uint4", 4), ("int4", 4), ("uint2", 2), ("int2", 2))
-_NAMED: Final = {name: Target(CODES[name], getattr(torch, name), 0, False) for name in _PLAIN} | {
-    name: Target(CODES[name], torch.uint8, bits, False) for name, bits in _PACKED
+_NAMED: Final = {name: Target(CODES[name], getattr(torch, name), 0, False, CODES[name], 1) for name in _PLAIN} | {
+    name: Target(CODES[name], torch.uint8, bits, False, CODES["uint8"], 8 // bits) for name, bits in _PACKED
 }
 TARGETS: Final[dict[object, Target]] = {
-    torch.quint8: Target(CODES["uint8"], torch.quint8, 0, True),
-    torch.qint8: Target(CODES["int8"], torch.qint8, 0, True),
-    torch.qint32: Target(CODES["int32"], torch.qint32, 0, True),
-    torch.quint4x2: Target(CODES["uint4"], torch.quint4x2, 0, True),
-    torch.quint2x4: Target(CODES["uint2"], torch.quint2x4, 0, True),
+    torch.quint8: Target(CODES["uint8"], torch.quint8, 0, True, -1, 1),
+    torch.qint8: Target(CODES["int8"], torch.qint8, 0, True, -1, 1),
+    torch.qint32: Target(CODES["int32"], torch.qint32, 0, True, -1, 1),
+    torch.quint4x2: Target(CODES["uint4"], torch.quint4x2, 0, True, -1, 1),
+    torch.quint2x4: Target(CODES["uint2"], torch.quint2x4, 0, True, -1, 1),
 }
 SPELLINGS: Final = (torch.dtype, str)  # what may be looked up there
 TARGETS.update((getattr(torch, name), target) for name, target in _NAMED.items() if hasattr(torch, name))
@@ -49,6 +52,8 @@ TARGETS.update(_NAMED.items())
 _native.use_tensor_type(torch.Tensor)
 
 STRIDED: Final = torch.strided
+CPU: Final = torch.device("cpu")  # takes less time than its name does
+SMALL: Final = ADVISED_FROM // 8  # elements: results of fewer need no advice, whatever their dtype
 BIT_PACKED: Final = frozenset((torch.quint4x2, torch.quint2x4))
 
 _FLOAT_WORDS: Final = ", ".join(str(d) for d in FLOATS)
@@ -80,8 +85,11 @@ def source_of(q: torch.Tensor, source_dtype: torch.dtype | str | None) -> Target
     return source
 
 
-def plain_floats(x: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """``x``, of a float dtype, as contiguous elements in memory, and the number of the dtype."""
+def plain_floats(x: torch.Tensor) -> tuple[torch.Tensor, int, int, int]:
+    """``x``, of a float dtype, as contiguous elements in memory; their address, the number of the dtype, how many."""
+    seen = _native.plain_tensor(x)
+    if seen is not None and seen[1] < FLOAT_COUNT:
+        return x, *seen
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
     code = FLOATS.get(x.dtype)
@@ -89,7 +97,7 @@ def plain_floats(x: torch.Tensor) -> tuple[torch.Tensor, int]:
         raise TypeError(f"x must be of one of {_FLOAT_WORDS}, got {x.dtype}")
     if not (x.is_cpu and x.layout is STRIDED and not x.is_nested and x.is_contiguous()) or x.is_neg():
         x = plain(x, "x")
-    return x, code
+    return x, address_of(x, "x"), code, x.numel()
 
 
 def plain(x: torch.Tensor, argument: str) -> torch.Tensor:
@@ -123,23 +131,41 @@ def address_of(x: torch.Tensor, argument: str) -> int:
     return address
 
 
+def small_result(like: torch.Tensor, dtype: torch.dtype, per_byte: int = 1) -> torch.Tensor | None:
+    """As ``empty``, in less time, of the shape of a tensor, packed or not; None if it is large, or no plain tensor."""
+    if type(like) is not torch.Tensor or like.is_quantized or like.numel() >= SMALL:
+        return None
+    if per_byte == 1:
+        return torch.empty_like(like, dtype=dtype)
+    shape = like.shape
+    return torch.empty((*shape[:-1], -(-shape[-1] // per_byte)), dtype=dtype, device=CPU) if shape else None
+
+
 def empty(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor for results, not filled."""
     nbytes = shape.numel() * dtype.itemsize
     if nbytes >= KEPT_FROM:
         memory = _native.output_memory(nbytes)
-        if memory is not None:  # resize_ and not view, whose result would be a view of another tensor
-            return torch.frombuffer(memory, dtype=dtype).resize_(shape)
-    try:
-        fresh = torch.empty(shape, dtype=dtype, device="cpu")
-    except RuntimeError as error:  # what torch's allocator raises
-        raise MemoryError(f"the result of shape {tuple(shape)} and {dtype} has no room in memory; give out") from error
-    return _advised(fresh, nbytes)
+        # resize_ and not view, whose result would be a view of another tensor. Within a FakeTensorMode it is refused.
+        if memory is not None:
+            with contextlib.suppress(AssertionError):
+                return torch.frombuffer(memory, dtype=dtype).resize_(shape)
+
+    def new() -> torch.Tensor:
+        try:
+            return torch.empty(shape, dtype=dtype, device=CPU)
+        except RuntimeError as error:  # what torch's allocator raises
+            raise MemoryError(
+                f"the result of shape {tuple(shape)} and {dtype} has no room in memory; give out"
+            ) from error
+
+    return _advised(allocated(new), nbytes)
 
 
 def fresh_codes(shape: torch.Size, target: Target, scale: float, zero_point: int) -> torch.Tensor:
     if target.carries_params:  # torch wants the very types; anything that is a number was right so far
         codes = torch._empty_affine_quantized(
-            shape, scale=float(scale), zero_point=int(zero_point), dtype=target.storage, device="cpu"
+            shape, scale=float(scale), zero_point=int(zero_point), dtype=target.storage, device=CPU
         )
         return _advised(codes, shape.numel() * target.storage.itemsize)
     return empty(shape, target.storage)
@@ -149,6 +175,16 @@ def _advised(fresh: torch.Tensor, at_most: int) -> torch.Tensor:
     if at_most >= ADVISED_FROM:
         _native.prepare_output(address_of(fresh, "the result"), fresh.untyped_storage().nbytes())
     return fresh
+
+
+def refuse_overlap(x: torch.Tensor, used: torch.Tensor, out: torch.Tensor) -> None:
+    """For an input of which a copy is used, as the native module sees the copy only."""
+    if used is x or not x.is_cpu or x.is_nested or x.layout is not STRIDED:
+        return
+    size = x.element_size()
+    begin, end = extent(x.data_ptr(), tuple(x.shape), tuple(stride * size for stride in x.stride()), size)
+    if begin < out.data_ptr() + out.numel() * out.element_size() and out.data_ptr() < end:
+        raise ValueError(OVERLAP)
 
 
 def check_out(out: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> None:

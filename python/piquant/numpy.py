@@ -18,7 +18,19 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from piquant import _native
-from piquant._arrays import FLOATS, field_range, float_code, float_dtype, hold, output, plain, source_of, target_of
+from piquant._arrays import (
+    FLOATS,
+    field_range,
+    float_code,
+    float_dtype,
+    hold,
+    output,
+    plain,
+    refuse_overlap,
+    small_output,
+    source_of,
+    target_of,
+)
 from piquant._context import Context, context_or_default, fresh_seed
 from piquant._dtypes import CODES, FLOAT_COUNT, is_add, is_stochastic, packed_shape, result_shape, rows_of
 
@@ -124,17 +136,19 @@ def quantize(
     if seed is None:
         seed = fresh_seed() if stochastic else 0
     context = context_or_default(ctx)
-    pair = None if out is None else _plain_arrays(x, out)
-    if pair is not None and out is not None and pair[1] < FLOAT_COUNT and pair[3] == target.code:
-        in_address, source, address, code, n = pair
+    # The short way for plain arrays: with out, and for small results without.
+    place = small_output(x, target.storage, target.per_byte) if out is None else out
+    pair = None if place is None else _plain_arrays(x, place, target.per_byte)
+    if pair is not None and place is not None and pair[1] < FLOAT_COUNT and pair[3] == target.stored:
+        in_address, source, address, _, rows, n = pair
         context._quantize(
-            in_address, source, address, code, 1, n,
+            in_address, source, address, target.code, rows, n,
             scale, zero_point, stochastic, seed, offset, quant_min, quant_max,
         )  # fmt: skip
-        return out
+        return place
 
     source = float_code(x)
-    x = plain(x)
+    given, x = x, plain(x)
     shape = x.shape
     code = target.code
     if target.packed_bits:
@@ -148,6 +162,7 @@ def quantize(
         lowest, highest, code = field_range(target)
         quant_min = lowest if quant_min is None else quant_min
         quant_max = highest if quant_max is None else quant_max
+    refuse_overlap(given, x, out)
     out = output(out, shape, target.storage)
     source_memory, out_memory = hold(x, False), hold(out, True)
     context._quantize(
@@ -198,17 +213,24 @@ def dequantize(
         TypeError: not an array of codes; not a float dtype; ``out`` of another dtype.
     """
     result = float_dtype(dtype, "dtype")
-    if out is not None and source_dtype is None and shape is None:
-        pair = _plain_arrays(q, out)
+    place = small_output(q, result) if out is None and source_dtype is None and reduce_op == "set" else out
+    if place is not None:
+        named = None if source_dtype is None else target_of(source_dtype, "source_dtype")
+        per_byte = 1 if named is None else named.per_byte
+        pair = _plain_arrays(q, place, per_byte)
         if pair is not None and pair[1] >= FLOAT_COUNT and pair[3] == FLOATS[result]:
-            add = is_add(reduce_op)
-            in_address, code, address, real, n = pair
-            context_or_default(ctx)._dequantize(in_address, code, address, real, 1, n, scale, zero_point, add)
-            return out
+            in_address, code, address, real, rows, n = pair
+            whole = shape is None and n % per_byte == 0
+            if whole and (named is None or code == named.stored):
+                if named is not None:
+                    code = named.code
+                add = is_add(reduce_op)
+                context_or_default(ctx)._dequantize(in_address, code, address, real, rows, n, scale, zero_point, add)
+                return place
 
     source = source_of(q, source_dtype)
     add = is_add(reduce_op)
-    q = plain(q)
+    given, q = q, plain(q)
     code = source.code
     size = result_shape(q.shape, shape, source.packed_bits or 8, "q")
     rows, n = rows_of(size) if source.packed_bits else (1, q.size)
@@ -219,6 +241,7 @@ def dequantize(
         context._dequantize(0, code, 0, FLOATS[result], 1, 0, scale, zero_point, add)
         code = field_range(source)[2]
         q = q.astype(np.int8 if code == CODES["int8"] else np.uint8)
+    refuse_overlap(given, q, out)
     out = output(out, size, result)
     source_memory, out_memory = hold(q, False), hold(out, True)
     context._dequantize(
@@ -261,12 +284,13 @@ def quantize_dequantize(
     target = target_of(dtype, "dtype")
     stochastic = is_stochastic(round_mode)
     add = is_add(reduce_op)
-    x = plain(x)
+    given, x = x, plain(x)
     if add and out is None:
         raise ValueError("reduce_op='add' needs out, the array to add to, got out=None")
     if seed is None:
         seed = fresh_seed() if stochastic else 0
     context = context_or_default(ctx)
+    refuse_overlap(given, x, out)
     out = output(out, x.shape, x.dtype)
     source_memory, out_memory = hold(x, False), hold(out, True)
     context._quantize_dequantize(

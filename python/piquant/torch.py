@@ -9,7 +9,8 @@
   lack these dtypes; the other plain dtypes may be named, too.
 
 Inputs may have any strides; those that are not contiguous are copied first. Only the data counts: results carry no
-gradient. Writing to ``out`` counts as a change in place, which autograd notices.
+gradient. Writing to ``out`` counts as a change in place, which autograd notices. ``torch.compile`` runs the calls as
+they are, between its graphs; ``torch.jit.trace`` and ``make_fx`` do not see them, and record no result.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from piquant._tensors import (
     no_float,
     plain,
     plain_floats,
+    refuse_overlap,
+    small_result,
     source_of,
     target_of,
 )
@@ -90,11 +93,10 @@ def compute_quant_params(
         ValueError: no elements, NaN or infinity among them, bad range.
         TypeError: not a CPU tensor of a float dtype; not a quantized dtype.
     """
-    x, source = plain_floats(x)
+    x, address, source, n = plain_floats(x)
     target = target_of(dtype, "dtype")
     context = context_or_default(ctx)
-    address = address_of(x, "x")
-    return _compute_quant_params(context, address, source, target.code, x.numel(), symmetric, quant_min, quant_max)
+    return _compute_quant_params(context, address, source, target.code, n, symmetric, quant_min, quant_max)
 
 
 def quantize(
@@ -146,20 +148,21 @@ def quantize(
     stochastic = is_stochastic(round_mode)
     if seed is None:
         seed = fresh_seed() if stochastic else 0
-    pair = None if out is None or target.carries_params else _plain_tensors(x, out)
-    if pair and out is not None and pair[1] < FLOAT_COUNT and pair[3] == target.code:
-        in_address, source, address, code, n = pair
-        rows = 1
-        result = out
+    # The short way for plain tensors: with out, and for small results without.
+    place = small_result(x, target.storage, target.per_byte) if out is None and not target.carries_params else out
+    pair = None if place is None else _plain_tensors(x, place, target.per_byte)
+    if pair is not None and place is not None and pair[1] < FLOAT_COUNT and pair[3] == target.stored:
+        in_address, source, address, _, rows, n = pair
+        result = place
     else:
         options = (scale, zero_point, False, seed, offset, quant_min, quant_max)
-        x, in_address, source, result, address, code, rows, n = _places(context, x, target, options, out)
+        x, in_address, source, result, address, rows, n = _places(context, x, target, options, out)
     _quantize(
         context,
         in_address,
         source,
         address,
-        code,
+        target.code,
         rows,
         n,
         scale,
@@ -181,26 +184,27 @@ def _places(
     target: Target,
     options: tuple[float, int, bool, int, int, int | None, int | None],
     out: torch.Tensor | None,
-) -> tuple[torch.Tensor, int, int, torch.Tensor, int, int, int, int]:
-    """Where any tensors are quantized from and to: each with its address and dtype, then rows and elements per row."""
-    x, source = plain_floats(x)
+) -> tuple[torch.Tensor, int, int, torch.Tensor, int, int, int]:
+    """Where any tensors are quantized from and to: each with its address, then rows and elements per row."""
+    given = x
+    name = "the result" if out is None else "out"
+    x, in_address, source, n = plain_floats(x)
     shape = x.shape
+    rows = 1
     if target.packed_bits:
         rows, n = rows_of(shape)
         shape = torch.Size(packed_shape(shape, target.packed_bits))
-    else:
-        rows, n = 1, shape.numel()
     if target.carries_params:
         # Checks the arguments, in our words, before torch builds them into a tensor or they are compared with its own.
         _quantize(context, 0, source, 0, target.code, 1, 0, *options)
-    in_address = address_of(x, "x")
     if out is None:
         out = fresh_codes(shape, target, *options[:2])
     else:
         check_out(out, shape, target.storage)
+        refuse_overlap(given, x, out)
         if target.carries_params:
             check_params(out, *options[:2])
-    return x, in_address, source, out, address_of(out, "out"), target.code, rows, n
+    return x, in_address, source, out, address_of(out, name), rows, n
 
 
 def dequantize(
@@ -247,17 +251,57 @@ def dequantize(
     result_code = FLOATS.get(dtype) if isinstance(dtype, torch.dtype) else None
     if result_code is None or isinstance(dtype, str):
         raise no_float(dtype)
-    if out is not None and source_dtype is None and shape is None:
-        pair = _plain_tensors(q, out)
-        if pair is not None and pair[1] >= FLOAT_COUNT and pair[3] == result_code:
-            add = is_add(reduce_op)
-            in_address, code, address, _, n = pair
-            _dequantize(context_or_default(ctx), in_address, code, address, result_code, 1, n, scale, zero_point, add)
-            increment_version(out)
-            return out
-
-    source = source_of(q, source_dtype)
     add = is_add(reduce_op)
+    context = context_or_default(ctx)
+    place = small_result(q, dtype) if out is None and source_dtype is None and shape is None and not add else out
+    found = None if place is None else _short_way(q, place, source_dtype, shape, result_code)
+    if found is not None and place is not None:
+        in_address, code, address, rows, n = found
+        result = place
+    else:
+        if add and out is None:
+            raise ValueError("reduce_op='add' needs out, the tensor to add to, got out=None")
+        q, in_address, code, result, address, rows, n = _code_places(q, dtype, source_dtype, shape, out)
+    _dequantize(context, in_address, code, address, result_code, rows, n, scale, zero_point, add)
+    if out is not None:
+        increment_version(out)
+    return result
+
+
+def _short_way(
+    q: torch.Tensor,
+    out: torch.Tensor,
+    source_dtype: torch.dtype | str | None,
+    shape: Sequence[int] | None,
+    result_code: int,
+) -> tuple[int, int, int, int, int] | None:
+    """Where plain tensors are dequantized from and to: addresses and dtype of the codes, rows and elements per row."""
+    named = None if source_dtype is None else target_of(source_dtype, "source_dtype")
+    per_byte = 1 if named is None else named.per_byte
+    pair = _plain_tensors(q, out, per_byte)
+    if pair is None or pair[1] < FLOAT_COUNT or pair[3] != result_code:
+        return None
+    in_address, code, address, _, rows, n = pair
+    if n % per_byte != 0 if shape is None else type(shape) is not torch.Size or shape != out.shape:
+        return None
+    if named is not None:
+        if code != named.stored:
+            return None
+        code = named.code
+    return in_address, code, address, rows, n
+
+
+def _code_places(
+    q: torch.Tensor,
+    dtype: torch.dtype,
+    source_dtype: torch.dtype | str | None,
+    shape: Sequence[int] | None,
+    out: torch.Tensor | None,
+) -> tuple[torch.Tensor, int, int, torch.Tensor, int, int, int]:
+    """The same for any tensors, and these themselves."""
+    source = source_of(q, source_dtype)
+    given = q
+    name = "the result" if out is None else "out"
     if not (q.is_cpu and q.layout is STRIDED and not q.is_nested and q.is_contiguous()) or q.dtype in BIT_PACKED:
         q = plain(q, "q")
     size = q.shape
@@ -265,19 +309,12 @@ def dequantize(
         size = torch.Size(result_shape(tuple(size), shape, source.packed_bits or 8, "q"))
     rows, n = rows_of(size) if source.packed_bits else (1, q.numel())
     in_address = address_of(q, "q")
-    fresh = out is None
     if out is None:
-        if add:
-            raise ValueError("reduce_op='add' needs out, the tensor to add to, got out=None")
         out = empty(size, dtype)
     else:
         check_out(out, size, dtype)
-    context = context_or_default(ctx)
-    address = address_of(out, "out")
-    _dequantize(context, in_address, source.code, address, result_code, rows, n, scale, zero_point, add)
-    if not fresh:
-        increment_version(out)
-    return out
+        refuse_overlap(given, q, out)
+    return q, in_address, source.code, out, address_of(out, name), rows, n
 
 
 def quantize_dequantize(
@@ -310,23 +347,25 @@ def quantize_dequantize(
     Raises:
         ValueError, TypeError: as ``quantize`` and ``dequantize``.
     """
-    x, source = plain_floats(x)
+    given = x
+    x, in_address, source, n = plain_floats(x)
     target = target_of(dtype, "dtype")
     stochastic = is_stochastic(round_mode)
     add = is_add(reduce_op)
-    n = x.numel()
-    in_address = address_of(x, "x")
     fresh = out is None
     if out is None:
         if add:
             raise ValueError("reduce_op='add' needs out, the tensor to add to, got out=None")
-        out = empty(x.shape, x.dtype)
+        out = small_result(x, x.dtype)
+        if out is None:
+            out = empty(x.shape, x.dtype)
     else:
         check_out(out, x.shape, x.dtype)
+        refuse_overlap(given, x, out)
     if seed is None:
         seed = fresh_seed() if stochastic else 0
     context = context_or_default(ctx)
-    address = address_of(out, "out")
+    address = address_of(out, "the result" if fresh else "out")
     _quantize_dequantize(
         context,
         in_address,

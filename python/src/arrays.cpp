@@ -36,6 +36,9 @@ void use_array_type(nb::handle type) {
 
 // Number of the dtype, or -1.
 int dtype_of(const ArrayInterface& a) {
+    if (a.itemsize < 1 || a.itemsize > 8) {
+        return -1;
+    }
     switch (a.kind * 256 + a.itemsize) {
         case 'f' * 256 + 2: return PIQUANT_FLOAT16;
         case 'f' * 256 + 4: return PIQUANT_FLOAT32;
@@ -65,7 +68,7 @@ const ArrayInterface* plain(nb::handle array, int needed, nb::object& owner, int
     return a->two == 2 && dtype >= 0 && (a->flags & needed) == needed ? a : nullptr;
 }
 
-nb::object plain_arrays(nb::handle in, nb::handle out) {
+nb::object plain_arrays(nb::handle in, nb::handle out, Py_intptr_t per_byte) {
     if (array_type == nullptr || Py_TYPE(in.ptr()) != array_type || Py_TYPE(out.ptr()) != array_type) {
         return nb::none();
     }
@@ -80,16 +83,17 @@ nb::object plain_arrays(nb::handle in, nb::handle out) {
         return nb::none();
     }
     return plain_pair(Plain<Py_intptr_t>{a->data, in_dtype, a->ndim, a->shape},
-                      Plain<Py_intptr_t>{b->data, out_dtype, b->ndim, b->shape});
+                      Plain<Py_intptr_t>{b->data, out_dtype, b->ndim, b->shape}, per_byte);
 }
 
 }  // namespace
 
 void init_arrays(nb::module_& m) {
     m.def("use_array_type", &use_array_type, nb::arg("type"), "Tells the class that plain_arrays looks into.");
-    m.def("plain_arrays", &plain_arrays, nb::arg("input").none(), nb::arg("output").none(),
-          nb::sig("def plain_arrays(input: object, output: object) -> tuple[int, int, int, int, int] | None"),
-          "Address and dtype of two contiguous arrays of one shape, and their number of elements.");
+    m.def("plain_arrays", &plain_arrays, nb::arg("input").none(), nb::arg("output").none(), nb::arg("per_byte") = 1,
+          nb::sig("def plain_arrays(input: object, output: object, per_byte: int = 1) -> tuple[int, int, int, int, "
+                  "int, int] | None"),
+          "Address and dtype of two contiguous arrays, rows and elements of a row; None where they do not fit.");
 }
 
 }  // namespace piquant_python

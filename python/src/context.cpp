@@ -15,12 +15,12 @@ struct Rows {
     std::size_t rows;
     std::size_t n;
 
-    // Calls call(row, count) once for all elements, or once per row.
+    // Calls call(row, count) once for all elements, or once per row; once where there is none, to have the arguments checked.
     template <class F>
     piquant_status_t each(std::uintptr_t in, int in_dtype, std::uintptr_t out, int out_dtype, F call) const {
         const std::size_t in_row = piquant_size(static_cast<piquant_dtype_t>(in_dtype), n);
         const std::size_t out_row = piquant_size(static_cast<piquant_dtype_t>(out_dtype), n);
-        if (rows == 1 || (fills_bytes(in_dtype) && fills_bytes(out_dtype))) {
+        if (rows <= 1 || (fills_bytes(in_dtype) && fills_bytes(out_dtype))) {
             return call(std::size_t{0}, rows * n);
         }
         if (in < out + out_row * rows && out < in + in_row * rows) {

@@ -1,6 +1,8 @@
 // A context as Python holds it.
 #pragma once
 
+#include <cstring>
+
 #include "module.hpp"
 
 namespace piquant_python {
@@ -27,13 +29,18 @@ public:
     }
 
     void set_isa(nb::handle value) {
-        nb::str name;
-        if (!nb::try_cast(value, name)) {
+        if (!PyUnicode_Check(value.ptr())) {
             throw nb::type_error(("isa must be a str, got " + text(value)).c_str());
         }
+        Py_ssize_t length = 0;
+        const char* name = PyUnicode_AsUTF8AndSize(value.ptr(), &length);
+        if (name == nullptr) {  // holds half of a surrogate pair
+            PyErr_Clear();
+        }
         Call call;
-        call.isa = name.c_str();
-        check(piquant_context_set_isa(context_, call.isa), call);
+        call.isa = value;
+        const bool whole = name != nullptr && std::strlen(name) == static_cast<std::size_t>(length);
+        check(piquant_context_set_isa(context_, whole ? name : ""), call);
     }
     const char* isa() const {
         const char* name = nullptr;

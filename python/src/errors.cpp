@@ -44,7 +44,7 @@ std::string environment_words() {
     for (const char* name :
          {"PIQUANT_NUM_THREADS", "PIQUANT_ISA", "PIQUANT_SERIAL_CUTOFF", "PIQUANT_STREAM_THRESHOLD"}) {
         if (const char* value = std::getenv(name); value != nullptr && *value != 0) {
-            words += separator + std::string(name) + "=" + value;
+            words += separator + std::string(name) + "=" + text(nb::steal(PyUnicode_DecodeFSDefault(value)));
             separator = ", ";
         }
     }
@@ -78,7 +78,7 @@ std::string words(piquant_status_t status, const Call& call) {
             for (std::size_t i = 0; const char* name = piquant_available_isa(i); ++i) {
                 available += (i == 0 ? "" : ", ") + std::string(name);
             }
-            return "isa must be one of " + available + " on this CPU, got '" + call.isa + "'";
+            return "isa must be one of " + available + " on this CPU, got " + text(call.isa);
         }
         case PIQUANT_ERROR_ENVIRONMENT: return environment_words();
         default: return piquant_status_string(status);
@@ -114,13 +114,18 @@ void raise(piquant_status_t status, const Call& call) {
     throw nb::value_error(words(status, call).c_str());
 }
 
+// Errors of conversion are to be told in our words; an interrupt, or memory that ran out, is none of them.
+void clear_error() {
+    if (PyErr_ExceptionMatches(PyExc_Exception) == 0 || PyErr_ExceptionMatches(PyExc_MemoryError) != 0) {
+        throw nb::python_error();
+    }
+    PyErr_Clear();
+}
+
 std::int64_t code_bits(nb::handle value, const char* argument, int dtype, piquant_status_t status, const Call& call) {
     const nb::object index = nb::steal(PyNumber_Index(value.ptr()));
     if (!index.is_valid()) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) {
-            throw nb::python_error();
-        }
-        PyErr_Clear();  // whose words name no argument
+        clear_error();
         throw nb::type_error((std::string(argument) + " must be an int, got " + text(value)).c_str());
     }
     if (dtype == PIQUANT_UINT64) {
@@ -145,7 +150,9 @@ std::uint64_t word_bits(nb::handle value, const char* argument, std::uint64_t lo
     if (PyErr_Occurred() == nullptr && bits >= lowest && bits <= highest) {
         return bits;
     }
-    PyErr_Clear();
+    if (PyErr_Occurred() != nullptr) {
+        clear_error();
+    }
     const std::string wanted = std::string(argument) + " must be an int in " + std::to_string(lowest) + ".." +
                                (highest == UINT64_MAX ? "2**64 - 1" : std::to_string(highest)) + ", got " + text(value);
     if (!index.is_valid()) {
@@ -169,7 +176,7 @@ double number(nb::handle value, const char* argument) {
             PyErr_Clear();
             return HUGE_VAL;
         }
-        PyErr_Clear();
+        clear_error();
         throw nb::type_error((std::string(argument) + " must be a number, got " + text(value)).c_str());
     }
     return x;

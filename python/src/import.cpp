@@ -17,6 +17,12 @@ PyMODINIT_FUNC PyInit__native(void) {
         PyErr_SetString(PyExc_ImportError, piquant_status_string(PIQUANT_ERROR_CPU));
         return nullptr;
     }
+    // What the module knows of Python, its types and interned names, belongs to one interpreter.
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_ImportError,
+                        "piquant runs in the main interpreter of a process only, not in subinterpreters");
+        return nullptr;
+    }
     return PyInit__native_unchecked();
 }
 

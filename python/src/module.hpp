@@ -21,7 +21,7 @@ struct Call {
     nb::handle quant_min;
     nb::handle quant_max;
     std::size_t n = 0;
-    const char* isa = "";
+    nb::handle isa;
 };
 
 // Raises the Python exception for a status other than PIQUANT_OK.

@@ -1,4 +1,4 @@
-// Two arrays that are plain memory, as both short ways (tensors.cpp, arrays.cpp) hand them to Python.
+// Arrays that are plain memory, as both short ways (tensors.cpp, arrays.cpp) hand them to Python.
 #pragma once
 
 #include "module.hpp"
@@ -13,24 +13,42 @@ struct Plain {
     const Size* shape;
 };
 
-// (address of in, its dtype, address of out, its dtype, elements) where both have one shape; else None.
 template <class Size>
-nb::object plain_pair(const Plain<Size>& in, const Plain<Size>& out) {
-    if (in.ndim != out.ndim) {
+bool in_memory(const Plain<Size>& a, std::size_t elements) {
+    return elements == 0 || a.data != nullptr;
+}
+
+inline std::uintptr_t address(const void* data) {
+    return reinterpret_cast<std::uintptr_t>(data);
+}
+
+// (address of in, its dtype, address of out, its dtype, rows, elements of a row) where both have one shape. per_byte: codes in
+// a byte; where there are several, one array is of floats, the other of bytes, and its last dimension is the packed one, each
+// row by itself. None where they do not fit each other.
+template <class Size>
+nb::object plain_pair(const Plain<Size>& in, const Plain<Size>& out, Size per_byte) {
+    const bool packs = in.dtype <= PIQUANT_FLOAT64;
+    const Plain<Size>& wide = packs ? in : out;
+    const Plain<Size>& codes = packs ? out : in;
+    const bool packed = per_byte != 1;
+    if (in.ndim != out.ndim ||
+        (packed && (in.ndim == 0 || codes.dtype != PIQUANT_UINT8 || wide.dtype > PIQUANT_FLOAT64))) {
         return nb::none();
     }
+    const int last = in.ndim - 1;
+    std::size_t rows = 1;
     std::size_t n = 1;
-    for (int d = 0; d < in.ndim; ++d) {
-        if (in.shape[d] != out.shape[d]) {
+    for (int d = 0; d <= last; ++d) {
+        const Size length = wide.shape[d];
+        if (codes.shape[d] != (packed && d == last ? (length + per_byte - 1) / per_byte : length)) {
             return nb::none();
         }
-        n *= static_cast<std::size_t>(in.shape[d]);
+        (packed && d != last ? rows : n) *= static_cast<std::size_t>(length);
     }
-    if (n != 0 && (in.data == nullptr || out.data == nullptr)) {
+    if (!in_memory(in, rows * n) || !in_memory(out, rows * n)) {
         return nb::none();
     }
-    return nb::make_tuple(reinterpret_cast<std::uintptr_t>(in.data), in.dtype,
-                          reinterpret_cast<std::uintptr_t>(out.data), out.dtype, n);
+    return nb::make_tuple(address(in.data), in.dtype, address(out.data), out.dtype, rows, n);
 }
 
 }  // namespace piquant_python

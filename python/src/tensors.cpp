@@ -26,6 +26,7 @@ struct ExchangeApi {
 PyTypeObject* tensor_type = nullptr;
 int (*view_of)(void*, View*) = nullptr;
 PyObject* is_neg = nullptr;
+PyObject* is_quantized = nullptr;
 PyObject* requires_grad = nullptr;
 
 void use_tensor_type(nb::handle type) {
@@ -44,8 +45,9 @@ void use_tensor_type(nb::handle type) {
         return;
     }
     is_neg = PyUnicode_InternFromString("is_neg");
+    is_quantized = PyUnicode_InternFromString("is_quantized");
     requires_grad = PyUnicode_InternFromString("requires_grad");
-    if (is_neg == nullptr || requires_grad == nullptr) {
+    if (is_neg == nullptr || is_quantized == nullptr || requires_grad == nullptr) {
         throw nb::python_error();
     }
     view_of = api->view;
@@ -96,8 +98,12 @@ bool is_true(PyObject* result) {
     return yes;
 }
 
-// Elements in memory, in order, as they are: not negated lazily, as views of conjugate numbers may be.
+// Elements in memory, in order, as they are: not negated lazily, as views of conjugate numbers may be. Of a tensor that carries
+// quantization parameters torch has no view, and takes a millisecond to say so.
 bool plain(nb::handle tensor, View& v, int& dtype) {
+    if (is_true(PyObject_GetAttr(tensor.ptr(), is_quantized))) {
+        return false;
+    }
     if (view_of(tensor.ptr(), &v) != 0) {
         PyErr_Clear();
         return false;
@@ -111,7 +117,11 @@ bool plain(nb::handle tensor, View& v, int& dtype) {
     return dtype > PIQUANT_FLOAT64 || !is_true(PyObject_VectorcallMethod(is_neg, self, 1, nullptr));
 }
 
-nb::object plain_tensors(nb::handle in, nb::handle out) {
+Plain<std::int64_t> described(const View& v, int dtype) {
+    return {v.data, dtype, v.ndim, v.shape};
+}
+
+nb::object plain_tensors(nb::handle in, nb::handle out, std::int64_t per_byte) {
     if (tensor_type == nullptr || Py_TYPE(in.ptr()) != tensor_type || Py_TYPE(out.ptr()) != tensor_type) {
         return nb::none();
     }
@@ -123,17 +133,37 @@ nb::object plain_tensors(nb::handle in, nb::handle out) {
         (out_dtype <= PIQUANT_FLOAT64 && is_true(PyObject_GetAttr(out.ptr(), requires_grad)))) {
         return nb::none();
     }
-    return plain_pair(Plain<std::int64_t>{a.data, in_dtype, a.ndim, a.shape},
-                      Plain<std::int64_t>{b.data, out_dtype, b.ndim, b.shape});
+    return plain_pair(described(a, in_dtype), described(b, out_dtype), per_byte);
+}
+
+// (address of the elements, dtype, number of elements) of a plain tensor; else None.
+nb::object plain_tensor(nb::handle tensor) {
+    View v;
+    int dtype;
+    if (tensor_type == nullptr || Py_TYPE(tensor.ptr()) != tensor_type || !plain(tensor, v, dtype)) {
+        return nb::none();
+    }
+    std::size_t n = 1;
+    for (int d = 0; d < v.ndim; ++d) {
+        n *= static_cast<std::size_t>(v.shape[d]);
+    }
+    if (!in_memory(described(v, dtype), n)) {
+        return nb::none();
+    }
+    return nb::make_tuple(address(v.data), dtype, n);
 }
 
 }  // namespace
 
 void init_tensors(nb::module_& m) {
     m.def("use_tensor_type", &use_tensor_type, nb::arg("type"), "Tells the class that plain_tensors looks into.");
-    m.def("plain_tensors", &plain_tensors, nb::arg("input").none(), nb::arg("output").none(),
-          nb::sig("def plain_tensors(input: object, output: object) -> tuple[int, int, int, int, int] | None"),
-          "Address and dtype of two contiguous CPU tensors of one shape, and their number of elements.");
+    m.def("plain_tensor", &plain_tensor, nb::arg("tensor").none(),
+          nb::sig("def plain_tensor(tensor: object) -> tuple[int, int, int] | None"),
+          "Address, dtype and number of elements of a contiguous CPU tensor.");
+    m.def("plain_tensors", &plain_tensors, nb::arg("input").none(), nb::arg("output").none(), nb::arg("per_byte") = 1,
+          nb::sig("def plain_tensors(input: object, output: object, per_byte: int = 1) -> tuple[int, int, int, int, "
+                  "int, int] | None"),
+          "Address and dtype of two contiguous CPU tensors, rows and elements of a row; None where they do not fit.");
 }
 
 }  // namespace piquant_python

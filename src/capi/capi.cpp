@@ -111,7 +111,11 @@ int piquant_dtype_bits(piquant_dtype_t dtype) {
 }
 
 size_t piquant_size(piquant_dtype_t dtype, size_t n) {
-    return is_dtype(dtype) ? piquant::bytes_for(n, piquant_dtype_bits(dtype)) : 0;
+    if (!is_dtype(dtype)) {
+        return 0;
+    }
+    const int bits = piquant_dtype_bits(dtype);
+    return bits > 8 && n > SIZE_MAX / static_cast<size_t>(bits / 8) ? SIZE_MAX : piquant::bytes_for(n, bits);
 }
 
 piquant_status_t piquant_context_create(piquant_context_t** context, size_t num_threads) {

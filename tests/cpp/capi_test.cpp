@@ -268,6 +268,13 @@ TEST(Describe, Dtypes) {
         for (const size_t n : std::initializer_list<size_t>{0, 1, 2, 3, 4, 5, 1000003}) {
             EXPECT_EQ(piquant_size(dtype, n), (n * static_cast<size_t>(rows[d].bits) + 7) / 8) << rows[d].name;
         }
+        if (rows[d].bits > 8) {
+            const size_t bytes = static_cast<size_t>(rows[d].bits) / 8;
+            EXPECT_EQ(piquant_size(dtype, SIZE_MAX / bytes), SIZE_MAX / bytes * bytes);
+            EXPECT_EQ(piquant_size(dtype, SIZE_MAX / bytes + 1), SIZE_MAX);
+        } else {
+            EXPECT_GT(piquant_size(dtype, SIZE_MAX), SIZE_MAX / 8);
+        }
     }
     for (const int d : {-1, dtype_count, 1000, INT32_MIN}) {
         const auto dtype = outside<piquant_dtype_t>(d);

@@ -22,8 +22,8 @@ def address(x):
 def test_plain_arrays_are_seen(name, shape):
     a = np.zeros(shape, name)
     b = np.zeros(shape, np.uint8)
-    assert _native.plain_arrays(a, b) == (address(a), CODES[name], address(b), CODES["uint8"], a.size)
-    assert _native.plain_arrays(b, a) == (address(b), CODES["uint8"], address(a), CODES[name], a.size)
+    assert _native.plain_arrays(a, b) == (address(a), CODES[name], address(b), CODES["uint8"], 1, a.size)
+    assert _native.plain_arrays(b, a) == (address(b), CODES["uint8"], address(a), CODES[name], 1, a.size)
 
 
 def test_offsets_unaligned_elements_and_idle_strides_are_plain():
@@ -31,9 +31,9 @@ def test_offsets_unaligned_elements_and_idle_strides_are_plain():
     assert _native.plain_arrays(part, part.copy())[0] == address(X) + 28
     unaligned = np.frombuffer(bytearray(61), np.float32, 15, offset=1)
     assert not unaligned.flags.aligned
-    assert _native.plain_arrays(unaligned, unaligned)[4] == 15
+    assert _native.plain_arrays(unaligned, unaligned)[4:] == (1, 15)
     column = np.zeros((4, 9))[:1].T
-    assert _native.plain_arrays(column, np.zeros((9, 1)))[4] == 9
+    assert _native.plain_arrays(column, np.zeros((9, 1)))[4:] == (1, 9)
     alias = np.zeros(60, np.dtype("longlong"))  # another dtype than int64, of the same integers
     assert _native.plain_arrays(X, alias)[3] == CODES["int64"]
 
@@ -64,6 +64,8 @@ OTHERS = {
     "bytes": lambda: np.zeros(60, "S1"),
     "void": lambda: np.zeros(60, "V2"),
     "record": lambda: np.zeros(60, [("a", "f4")]),
+    "text of 256 bytes and a float32 more": lambda: np.zeros(60, "V260"),
+    "text of 4,352 bytes and a float32 more": lambda: np.zeros(60, "U1089"),
     "scalar": lambda: np.float32(0),
     "a list": lambda: [0.0] * 60,
     "None": lambda: None,
@@ -89,6 +91,81 @@ def both_ways(monkeypatch, call):
     with monkeypatch.context() as m:
         m.setattr(piquant.numpy, "_plain_arrays", lambda *_: None)
         return short, call()
+
+
+def packed(rows, n, per_byte):
+    return np.zeros((rows, -(-n // per_byte)), np.uint8)
+
+
+@pytest.mark.parametrize("per_byte", [2, 4])
+def test_packed_arrays_are_seen(per_byte):
+    for rows, n in ((3, 8), (3, 7), (0, 3), (2, 0), (1, 1)):
+        x, q = np.zeros((rows, n), np.float32), packed(rows, n, per_byte)
+        assert _native.plain_arrays(x, q, per_byte) == (
+            address(x),
+            CODES["float32"],
+            address(q),
+            CODES["uint8"],
+            rows,
+            n,
+        )
+        assert _native.plain_arrays(q, x, per_byte) == (
+            address(q),
+            CODES["uint8"],
+            address(x),
+            CODES["float32"],
+            rows,
+            n,
+        )
+    x = np.zeros((3, 8), np.float32)
+    for q in (
+        packed(3, 9, per_byte),
+        packed(2, 8, per_byte),
+        packed(3, 8, per_byte)[0],
+        packed(3, 8, per_byte).view("i1"),
+    ):
+        assert _native.plain_arrays(x, q, per_byte) is None
+        assert _native.plain_arrays(q, x, per_byte) is None
+    assert _native.plain_arrays(np.float32(1).reshape(()), np.zeros(1, np.uint8), per_byte) is None
+    assert _native.plain_arrays(x, x, per_byte) is None
+
+
+@pytest.mark.parametrize("code", ["uint4", "int4", "uint2", "int2"])
+@pytest.mark.parametrize("n", [8, 7])
+def test_both_ways_give_the_same_packed(monkeypatch, code, n):
+    x = X[: 5 * n].reshape(5, n)
+    params = {"scale": 0.25, "zero_point": 1}
+    per_byte = 8 // int(code[-1])
+    for out in (None, packed(5, n, per_byte)):
+        short, codes = both_ways(
+            monkeypatch, lambda out=out: piquant.numpy.quantize(x, dtype=code, out=out, **params).copy()
+        )
+        assert np.array_equal(short, codes)
+        assert short.any()
+    back = params | {"dtype": "float32", "source_dtype": code, "out": np.zeros((5, n), np.float32)}
+    for shape in (None, (5, n)):
+        if shape is None and n % per_byte != 0:
+            with pytest.raises(ValueError, match="out must have shape"):
+                piquant.numpy.dequantize(codes, **back)
+            continue
+        short, long = both_ways(
+            monkeypatch, lambda shape=shape: piquant.numpy.dequantize(codes, shape=shape, **back).copy()
+        )
+        assert np.array_equal(short, long)
+        assert short.any()
+
+
+def test_small_results_are_the_same_on_both_ways(monkeypatch):
+    params = {"scale": 0.25, "zero_point": 1}
+    for act in (
+        lambda: piquant.numpy.quantize(X.reshape(3, 20), dtype="int16", **params),
+        lambda: piquant.numpy.quantize(X.astype(ml_dtypes.bfloat16), dtype="int8", **params),
+        lambda: piquant.numpy.dequantize(np.arange(60, dtype=np.int8), dtype="float16", **params),
+        lambda: piquant.numpy.quantize(X[::2], dtype="int8", **params),
+    ):
+        short, long = both_ways(monkeypatch, act)
+        assert short.dtype == long.dtype
+        assert np.array_equal(short, long)
 
 
 @pytest.mark.parametrize("real", FLOATS)

@@ -222,6 +222,8 @@ def test_outputs_numpy():
         np.zeros(16, bool),
         (ctypes.py_object * 2)("a", None),
         (ctypes.c_void_p * 2)(),
+        np.zeros(4, ">f4"),  # of another byte order: would read as other numbers
+        array.array("d", [0, 0]),
     ],
     ids=lambda out: memoryview(out).format,
 )
@@ -237,7 +239,7 @@ def test_outputs_of_other_things_than_numbers_are_refused(out):
             bytes(n), source_dtype="float32", scale=1.0, zero_point=9, dtype="uint8", out=out
         ),
     ):
-        with pytest.raises(TypeError, match="out must hold numbers or bytes, got items of format"):
+        with pytest.raises(TypeError, match="out must hold bytes or items of"):
             call()
     assert memoryview(out).tobytes() == before
 
@@ -268,10 +270,15 @@ def test_settings():
     context = piquant.Context(1)
     for name, value, exception in [
         ("num_threads", "2", TypeError), ("isa", "mmx", ValueError), ("isa", 3, TypeError),
+        ("isa", "\ud800", ValueError), ("isa", "scalar\0", ValueError), ("isa", None, TypeError),
         ("serial_cutoff", -1, ValueError), ("stream_threshold", 0.5, TypeError),
     ]:  # fmt: skip
         with pytest.raises(exception, match=f"{name} must be .* got"):
             setattr(context, name, value)
+    with pytest.raises(AttributeError, match="num_thread"):
+        context.num_thread = 2
+    with pytest.raises(TypeError, match="threads"):
+        piquant.Context(threads=2)
 
 
 def test_copies_and_results_beyond_all_memory():
@@ -289,3 +296,74 @@ def test_copies_and_results_beyond_all_memory():
         )
     with pytest.raises(MemoryError):
         piquant.numpy.quantize(np.broadcast_to(np.float32(0), (1 << 50,)), **(right | {"dtype": np.uint8}))
+
+
+@pytest.mark.parametrize("bad", [{"scale": -1.0}, {"zero_point": 16}])
+def test_arguments_of_no_rows(bad):
+    """Rows of packed codes that do not fill their bytes are handled one by one; without any, arguments are checked."""
+    right = {"scale": 1.0, "zero_point": 0} | bad
+    words = "|".join(bad)
+    for shape in ((0, 3), (0, 4), (2, 0)):
+        x = np.zeros(shape, np.float32)
+        packed = np.zeros((shape[0], (shape[1] + 1) // 2), np.uint8)
+        back = {"dtype": "float32", "source_dtype": "uint4", "shape": shape}
+        for act in (
+            lambda x=x: piquant.numpy.quantize(x, dtype="uint4", **right),
+            lambda x=x, out=packed: piquant.numpy.quantize(x, dtype="uint4", out=out, **right),
+            lambda x=x: piquant.torch.quantize(torch.from_numpy(x), dtype="uint4", **right),
+            lambda q=packed, back=back: piquant.numpy.dequantize(q, **back, **right),
+            lambda q=packed, back=back: piquant.torch.dequantize(torch.from_numpy(q), **back, **right),
+        ):
+            with pytest.raises(ValueError, match=words):
+                act()
+
+
+def test_outputs_that_overlap_an_input_that_is_copied():
+    """The native module sees the copy only."""
+    memory = np.full(240, 77, np.uint8)
+    floats, codes = memory.view(np.float32), memory[:60]
+    to_codes = {"scale": 1.0, "zero_point": 5, "dtype": "uint8"}
+    to_floats = {"scale": 1.0, "zero_point": 5, "dtype": "float32"}
+    for act in (
+        lambda: piquant.numpy.quantize(floats[::2], out=codes[:30], **to_codes),
+        lambda: piquant.numpy.quantize(floats[::-1], out=codes, **to_codes),
+        lambda: piquant.numpy.dequantize(memory[::4], out=floats, **to_floats),
+        lambda: piquant.numpy.quantize_dequantize(floats[::2], out=floats[:30], **to_codes),
+        lambda: piquant.torch.quantize(torch.from_numpy(floats)[::2], out=torch.from_numpy(codes[:30]), **to_codes),
+        lambda: piquant.torch.dequantize(torch.from_numpy(memory)[::4], out=torch.from_numpy(floats), **to_floats),
+        lambda: piquant.torch.quantize_dequantize(
+            torch.from_numpy(floats)[::2], out=torch.from_numpy(floats[:30]), **to_codes
+        ),
+        lambda: piquant.quantize(memoryview(floats)[::-2], out=memoryview(codes)[30:], **to_codes),
+        lambda: piquant.dequantize(memoryview(memory)[::4], out=floats, **to_floats),
+    ):
+        with pytest.raises(ValueError, match="out must not overlap the input"):
+            act()
+    assert (memory == 77).all()
+    beside = np.zeros(30, np.uint8)
+    assert piquant.numpy.quantize(floats[::2], out=beside, **to_codes) is beside
+
+
+class Interrupted:
+    def __init__(self, error):
+        self.error = error
+
+    def __float__(self):
+        raise self.error
+
+    __index__ = __float__
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("argument", ["scale", "zero_point", "seed", "offset", "quant_min", "quant_max"])
+def test_interrupts_are_no_bad_arguments(error, argument):
+    arguments = {"scale": 1.0, "zero_point": 0, "dtype": "uint8", argument: Interrupted(error)}
+    with pytest.raises(error):
+        piquant.numpy.quantize(np.zeros(3, np.float32), **arguments)
+
+
+def test_shapes_of_more_elements_than_can_be_counted():
+    with pytest.raises(ValueError, match=r"shape must be of fewer than 2\*\*63 elements"):
+        piquant.dequantize(
+            b"", scale=1.0, zero_point=0, dtype="float32", source_dtype="uint4", shape=(1 << 62, 1 << 62, 0)
+        )

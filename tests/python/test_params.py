@@ -216,3 +216,9 @@ def test_error_bound_of_nonsense():
             piquant.error_bound(lo, hi, scale=1.0)
     with pytest.raises(ValueError, match="dtype must be one of float16"):
         piquant.error_bound(0, 1, scale=1.0, dtype="int8")
+    for scale in (0, -1.0, np.inf, np.nan, 10**400):
+        with pytest.raises(ValueError, match="scale must be"):
+            piquant.error_bound(0, 1, scale=scale)
+    for bad in ({"lo": "a"}, {"hi": None}, {"scale": []}):
+        with pytest.raises(TypeError, match="lo, hi and scale must be numbers, got"):
+            piquant.error_bound(**({"lo": 0, "hi": 1, "scale": 1.0} | bad))

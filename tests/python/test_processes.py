@@ -328,3 +328,31 @@ def test_names():
     assert piquant.DataType.F64.is_dequantized
     assert piquant.RoundMode.NEAREST == "nearest"
     assert f"{piquant.ReduceOp.ADD}" == "add"
+
+
+def test_subinterpreters_are_refused_and_leave_the_main_one_alone():
+    code = f"""
+import sys
+import piquant
+try:
+    import _interpreters as interpreters  # from 3.13 on
+    child = interpreters.create("legacy")
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    child = interpreters.create(isolated=False)
+interpreters.run_string(child, {SUBINTERPRETER!r})
+print(piquant.Context(2).num_threads)
+"""
+    status, printed, errors = run(code)
+    assert status == 0, errors
+    assert printed == "piquant runs in the main interpreter of a process only, not in subinterpreters\n2\n"
+
+
+SUBINTERPRETER = f"""
+import sys
+sys.path = {sys.path!r}
+try:
+    import piquant
+except ImportError as error:
+    print(error, flush=True)
+"""

@@ -18,8 +18,8 @@ CODED = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64
 def test_plain_tensors_are_seen(name, shape):
     a = torch.zeros(shape, dtype=getattr(torch, name))
     b = torch.zeros(shape, dtype=torch.uint8)
-    assert _native.plain_tensors(a, b) == (a.data_ptr(), CODES[name], b.data_ptr(), CODES["uint8"], a.numel())
-    assert _native.plain_tensors(b, a) == (b.data_ptr(), CODES["uint8"], a.data_ptr(), CODES[name], a.numel())
+    assert _native.plain_tensors(a, b) == (a.data_ptr(), CODES[name], b.data_ptr(), CODES["uint8"], 1, a.numel())
+    assert _native.plain_tensors(b, a) == (b.data_ptr(), CODES["uint8"], a.data_ptr(), CODES[name], 1, a.numel())
 
 
 def test_offsets_and_idle_strides_are_plain():
@@ -30,7 +30,7 @@ def test_offsets_and_idle_strides_are_plain():
     assert _native.plain_tensors(one, torch.zeros(1, 4)) is None
     column = torch.zeros(4, 9)[:1].t()[:9]  # 9 x 1 with strides 1 and 9
     assert column.is_contiguous()
-    assert _native.plain_tensors(column, torch.zeros(9, 1))[4] == 9
+    assert _native.plain_tensors(column, torch.zeros(9, 1))[4:] == (1, 9)
 
 
 class Subclass(torch.Tensor):
@@ -69,6 +69,13 @@ def test_others_are_left_to_the_long_way(make):
     assert _native.plain_tensors(X, make()) is None
 
 
+def test_one_plain_tensor():
+    for x in (X, X[7:22], X.reshape(3, 20), torch.zeros(0), torch.tensor(1, dtype=torch.int16)):
+        assert _native.plain_tensor(x) == (x.data_ptr(), CODES[str(x.dtype)[6:]], x.numel())
+    for x in (X[::2], torch.nn.Parameter(X), torch.zeros(1, device="meta"), [0.0], None):
+        assert _native.plain_tensor(x) is None
+
+
 def test_tensors_within_transforms_are_left_to_the_long_way():
     seen = []
 
@@ -92,6 +99,77 @@ def both_ways(monkeypatch, call):
     with monkeypatch.context() as m:
         m.setattr(piquant.torch, "_plain_tensors", lambda *_: None)
         return short, call()
+
+
+def packed(rows, n, per_byte):
+    return torch.zeros(rows, -(-n // per_byte), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("per_byte", [2, 4])
+def test_packed_tensors_are_seen(per_byte):
+    for rows, n in ((3, 8), (3, 7), (0, 3), (2, 0), (1, 1)):
+        x, q = torch.zeros(rows, n), packed(rows, n, per_byte)
+        at_x, at_q = (x.data_ptr(), CODES["float32"]), (q.data_ptr(), CODES["uint8"])
+        assert _native.plain_tensors(x, q, per_byte) == (*at_x, *at_q, rows, n)
+        assert _native.plain_tensors(q, x, per_byte) == (*at_q, *at_x, rows, n)
+    x = torch.zeros(3, 8)
+    for q in (packed(3, 13, per_byte), packed(2, 8, per_byte), packed(3, 8, per_byte)[0]):
+        assert _native.plain_tensors(x, q, per_byte) is None
+        assert _native.plain_tensors(q, x, per_byte) is None
+    assert _native.plain_tensors(torch.tensor(1.0), torch.zeros(1, dtype=torch.uint8), per_byte) is None
+
+
+@pytest.mark.parametrize("code", ["uint4", "int4", "uint2", "int2"])
+@pytest.mark.parametrize("n", [8, 7])
+def test_both_ways_give_the_same_packed(monkeypatch, code, n):
+    x = X[: 5 * n].reshape(5, n)
+    params = {"scale": 0.25, "zero_point": 1}
+    per_byte = 8 // int(code[-1])
+    for out in (None, packed(5, n, per_byte)):
+        short, codes = both_ways(
+            monkeypatch, lambda out=out: piquant.torch.quantize(x, dtype=code, out=out, **params).clone()
+        )
+        assert torch.equal(short, codes)
+        assert bool(short.any())
+    back = params | {"dtype": torch.float32, "source_dtype": code, "out": torch.zeros(5, n)}
+    for shape in (None, x.shape, tuple(x.shape), [5, n]):
+        if shape is None and n % per_byte != 0:
+            with pytest.raises(ValueError, match="out must have shape"):
+                piquant.torch.dequantize(codes, **back)
+            continue
+        short, long = both_ways(
+            monkeypatch, lambda shape=shape: piquant.torch.dequantize(codes, shape=shape, **back).clone()
+        )
+        assert torch.equal(short, long)
+        assert bool(short.any())
+    with pytest.raises(TypeError, match="source_dtype int8 is stored as"):
+        piquant.torch.dequantize(codes, **(back | {"source_dtype": "int8"}))
+
+
+def test_small_results_are_the_same_on_both_ways(monkeypatch):
+    params = {"scale": 0.25, "zero_point": 1}
+    wide = X.reshape(3, 20)
+    for act in (
+        lambda: piquant.torch.quantize(wide, dtype=torch.int16, **params),
+        lambda: piquant.torch.quantize(wide.t(), dtype=torch.int8, **params),
+        lambda: piquant.torch.quantize(torch.nn.Parameter(wide), dtype="int32", **params),
+        lambda: piquant.torch.quantize(wide, dtype=torch.quint8, **params),
+        lambda: piquant.torch.dequantize(torch.arange(60, dtype=torch.int8), dtype=torch.float16, **params),
+        lambda: piquant.torch.quantize_dequantize(torch.nn.Parameter(wide), dtype="uint4", **params),
+    ):
+        short, long = both_ways(monkeypatch, act)
+        assert type(short) is type(long) is torch.Tensor
+        assert short.dtype == long.dtype
+        assert not short.requires_grad
+        assert short.is_contiguous()
+        assert torch.equal(short, long)
+
+
+def test_results_are_on_the_cpu_whatever_the_default_device():
+    x = torch.zeros(3)
+    with torch.device("meta"):
+        for dtype in (torch.uint8, "uint4", torch.quint8):
+            assert piquant.torch.quantize(x, scale=0.25, zero_point=1, dtype=dtype).device.type == "cpu"
 
 
 @pytest.mark.parametrize("real", FLOATS)
