@@ -302,7 +302,8 @@ def _code_places(
     source = source_of(q, source_dtype)
     given = q
     name = "the result" if out is None else "out"
-    if not (q.is_cpu and q.layout is STRIDED and not q.is_nested and q.is_contiguous()) or q.dtype in BIT_PACKED:
+    contiguous = q.is_cpu and q.layout is STRIDED and not q.is_nested and q.is_contiguous()
+    if not contiguous or (q.dtype in BIT_PACKED and q.storage_offset() != 0):
         q = plain(q, "q")
     size = q.shape
     if shape is not None or source.packed_bits:

@@ -38,13 +38,24 @@ std::string scale_words(const Call& call) {
            " data, got " + text(call.scale_given);
 }
 
+// Text of the environment, which may be no UTF-8, with \x.. where it is none.
+std::string printable(const char* bytes) {
+    const auto size = static_cast<Py_ssize_t>(std::strlen(bytes));
+    const nb::object decoded = nb::steal(PyUnicode_DecodeUTF8(bytes, size, "backslashreplace"));
+    const char* utf8 = decoded.is_valid() ? PyUnicode_AsUTF8(decoded.ptr()) : nullptr;
+    if (utf8 == nullptr) {
+        throw nb::python_error();
+    }
+    return utf8;
+}
+
 std::string environment_words() {
     std::string words = piquant_status_string(PIQUANT_ERROR_ENVIRONMENT);
     const char* separator = "; got ";
     for (const char* name :
          {"PIQUANT_NUM_THREADS", "PIQUANT_ISA", "PIQUANT_SERIAL_CUTOFF", "PIQUANT_STREAM_THRESHOLD"}) {
         if (const char* value = std::getenv(name); value != nullptr && *value != 0) {
-            words += separator + std::string(name) + "=" + text(nb::steal(PyUnicode_DecodeFSDefault(value)));
+            words += separator + std::string(name) + "=" + printable(value);
             separator = ", ";
         }
     }
