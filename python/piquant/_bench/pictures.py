@@ -69,8 +69,11 @@ def _bars(results: dict[str, Any], task: str) -> Figure:
     )
     for y, r in enumerate(bars):
         comparison = "" if r["library"] == OURS else f"  ({r['ratio']:.2f} times ours)"
-        label = f" {duration(r['seconds'])}{comparison}"
-        axes.text(r["gb_per_second"], y, label, va="center", fontsize=9, bbox=_OVER_LINES)
+        label = f"{duration(r['seconds'])}{comparison}"
+        axes.annotate(
+            label, (r["gb_per_second"], y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9,
+            bbox=_OVER_LINES,
+        )  # fmt: skip
     for tick, r in zip(axes.get_yticklabels(), bars, strict=True):
         tick.set_fontweight("bold" if r["library"] == OURS else "normal")
     axes.axvline(memory, color=_INK, linestyle="--", linewidth=1, zorder=0)
