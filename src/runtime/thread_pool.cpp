@@ -66,6 +66,9 @@ namespace {
 // Longer than the gap between calls of a busy loop, shorter than anyone notices.
 constexpr auto spin_time = std::chrono::microseconds(40);
 
+// Short jobs with less between their beginnings are a row of jobs.
+constexpr auto isolation = std::chrono::microseconds(200);
+
 // Jobs that a pool short of workers runs before it tries again to start them all: a shortage passes unnoticed, and one
 // that lasts costs little.
 constexpr uint32_t retry_interval = 256;
@@ -143,7 +146,7 @@ void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads) {
         regions_[i].end = chunks * (i + 1) / region_count_;
     }
     gate_.fetch_or(1, std::memory_order_release);
-    call_workers();
+    call_workers(chunks);
     participate(0);
     gate_.fetch_and(~uint64_t{1}, std::memory_order_acq_rel);
     for (int spins = 0; gate_.load(std::memory_order_acquire) != 0; ++spins) {
@@ -166,10 +169,31 @@ void ThreadPool::participate(size_t participant) {
     }
 }
 
-// Hands out a new ticket. Those who sleep are woken once: who has been woken but has no CPU yet, behind the caller on the
-// same one perhaps, would cost a system call with every job.
-void ThreadPool::call_workers() {
+// Hands out a new ticket, and wakes those who sleep, if that pays.
+void ThreadPool::call_workers(size_t chunks) {
     ticket_.fetch_add(1, std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_seq_cst) && !is_isolated(chunks)) {
+        if (chunks > long_job * participants_) {
+            placement_.keep_off_this_cpu(workers_->threads);
+        }
+        wake_sleepers();
+    }
+}
+
+// Whether a short job comes long after the one before. In a row of them the second one wakes the workers for the rest.
+bool ThreadPool::is_isolated(size_t chunks) {
+    if (chunks > short_job) {
+        return false;
+    }
+    const auto now = std::chrono::steady_clock::now();
+    const bool isolated = now - last_short_job_ > isolation;
+    last_short_job_ = now;
+    return isolated;
+}
+
+// Once: who has been woken but has no CPU yet, behind the caller on the same one perhaps, would cost a system call with every
+// job.
+void ThreadPool::wake_sleepers() {
     if (sleepers_.exchange(false, std::memory_order_seq_cst)) {
         wakes_.fetch_add(1, std::memory_order_release);
         wakes_.notify_all();
@@ -225,6 +249,7 @@ void ThreadPool::start_workers(size_t threads) {
         auto workers = std::make_unique<Workers>();
         workers->threads.reserve(threads - 1);
         workers_ = workers.release();
+        placement_.forget();
         [[maybe_unused]] const SignalsBlocked blocked;
         const uint32_t ticket = ticket_.load(std::memory_order_relaxed);
         for (size_t i = 1; i < threads; ++i) {
@@ -240,7 +265,8 @@ void ThreadPool::start_workers(size_t threads) {
 void ThreadPool::stop_workers() {
     if (workers_ != nullptr) {
         stop_.store(true, std::memory_order_release);
-        call_workers();
+        ticket_.fetch_add(1, std::memory_order_seq_cst);
+        wake_sleepers();
         for (std::thread& t : workers_->threads) {
             t.join();
         }

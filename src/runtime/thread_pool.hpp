@@ -5,16 +5,20 @@
 // never waits for a worker that has not begun: what nobody has claimed it does itself, and then waits only for chunks
 // in progress. So a parked, throttled or missing worker costs nothing but its help.
 //
-// Workers spin for some tens of microseconds after a job, for the next one, then sleep in the kernel.
+// Workers spin for some tens of microseconds after a job, for the next one, then sleep in the kernel. A short job that comes
+// by itself does not wake them: it is over before they arrive. For a long one they stay off the caller's CPU.
 //
 // One job at a time: a caller that finds the pool taken runs its job alone rather than wait.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <thread>
+
+#include "runtime/placement.hpp"
 
 namespace piquant {
 
@@ -27,6 +31,12 @@ public:
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
+
+    // In chunks, which partition.hpp cuts. Jobs of no more than the first move at most 512 KiB, and take less time than to
+    // wake a thread. Jobs of more than the second for each thread move more than 8 MiB for each, and take longer than to move
+    // one to another CPU.
+    static constexpr size_t short_job = 8;
+    static constexpr size_t long_job = 8;
 
     // Runs all chunks and returns when all are done. Uses up to `threads` threads, caller included; they start here,
     // the first time. Fewer, if the system grants fewer; then it is asked again some jobs later.
@@ -41,7 +51,9 @@ private:
     void abandon_after_fork();
     void start_workers(size_t threads);
     void stop_workers();
-    void call_workers();
+    void call_workers(size_t chunks);
+    bool is_isolated(size_t chunks);
+    void wake_sleepers();
     uint32_t await_ticket(uint32_t seen);
     void work(size_t participant, uint32_t ticket);
     void participate(size_t participant);
@@ -71,6 +83,8 @@ private:
     std::atomic<uint32_t> wakes_{0};               // what they wait on
     std::atomic<bool> stop_{false};
     bool may_spin_ = false;
+    std::chrono::steady_clock::time_point last_short_job_;  // that met sleepers; guarded by taken_, as is the next
+    Placement placement_;
 
     Run run_ = nullptr;
     void* job_ = nullptr;

@@ -1,6 +1,7 @@
-// A job whose chunks wait for each other: it ends only where as many threads as chunks run side by side.
+// A job whose first chunks wait for each other: it ends only where as many threads run side by side.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -10,7 +11,7 @@
 namespace piquant {
 
 struct Meeting {
-    explicit Meeting(size_t chunks) : expected(chunks) {}
+    explicit Meeting(size_t threads) : expected(threads) {}
 
     static void run(void* opaque, size_t, size_t participant) {
         auto& m = *static_cast<Meeting*>(opaque);
@@ -23,7 +24,9 @@ struct Meeting {
             }
         }
     }
-    bool took_place() const { return arrived.load() == expected && !missed.load() && strangers.load() == 0; }
+    bool took_place() const { return arrived.load() == chunks() && !missed.load() && strangers.load() == 0; }
+    // So many that sleeping threads are woken for it.
+    size_t chunks() const { return std::max(expected, ThreadPool::short_job + 1); }
 
     const size_t expected;
     const std::thread::id caller = std::this_thread::get_id();
@@ -36,7 +39,7 @@ struct Meeting {
 
 inline bool runs_side_by_side(ThreadPool& pool, size_t threads) {
     Meeting m(threads);
-    pool.run(Meeting::run, &m, threads, threads);
+    pool.run(Meeting::run, &m, m.chunks(), threads);
     return m.took_place();
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <set>
 #include <thread>
@@ -13,6 +14,9 @@
 
 #if !defined(_WIN32)
 #include <signal.h>
+#endif
+#if defined(__linux__)
+#include <sched.h>
 #endif
 
 namespace piquant {
@@ -157,7 +161,7 @@ TEST(ThreadPoolTest, ManyShortJobsInARow) {
 }
 
 TEST(ThreadPoolTest, PoolsComeAndGo) {
-    for (int i = 0; i < 50; ++i) {
+    for (int i = 0; i < 20; ++i) {
         std::vector<std::unique_ptr<ThreadPool>> pools;
         for (size_t k = 0; k < 4; ++k) {
             pools.push_back(std::make_unique<ThreadPool>());
@@ -169,13 +173,74 @@ TEST(ThreadPoolTest, PoolsComeAndGo) {
     }
 }
 
+// Longer than workers spin.
+void rest() {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
+    while (std::chrono::steady_clock::now() < end) {
+        std::this_thread::yield();
+    }
+}
+
+// A short job that comes by itself leaves sleepers alone; the next one of a row wakes them.
+TEST(ThreadPoolTest, RowsOfShortJobsWakeTheWorkers) {
+    ThreadPool pool;
+    ASSERT_TRUE(runs_side_by_side(pool, 2));
+    rest();  // the worker falls asleep
+    std::atomic<int> helped{0};
+    while (helped.load() == 0) {  // the watchdog ends it
+        pool.run(
+            [](void* opaque, size_t, size_t participant) {
+                *static_cast<std::atomic<int>*>(opaque) += participant != 0;
+                for (int i = 0; i < 50; ++i) {
+                    std::this_thread::yield();
+                }
+            },
+            &helped, ThreadPool::short_job, 2);
+    }
+}
+
+#if defined(__linux__)
+// The worker of a long job may run where the caller may, but for one CPU; the caller's own affinity stays.
+TEST(ThreadPoolTest, WorkersOfLongJobsKeepOffTheCallersCpu) {
+    cpu_set_t caller;
+    ASSERT_EQ(sched_getaffinity(0, sizeof caller, &caller), 0);
+    ASSERT_GE(CPU_COUNT(&caller), 2) << "a machine of one CPU cannot tell";
+    ThreadPool pool;
+    struct Seen {
+        cpu_set_t cpus;
+        std::atomic<bool> found{false};
+    } seen;
+    const auto look = [](void* opaque, size_t, size_t participant) {
+        auto& s = *static_cast<Seen*>(opaque);
+        if (participant != 0 && !s.found.load()) {
+            sched_getaffinity(0, sizeof s.cpus, &s.cpus);
+            s.found = true;
+        }
+        std::this_thread::yield();
+    };
+    bool kept_off = false;
+    while (!kept_off) {  // until the worker was asleep before a job; the watchdog ends it
+        seen.found = false;
+        pool.run(look, &seen, 2 * ThreadPool::long_job + 1, 2);
+        kept_off = seen.found.load() && CPU_COUNT(&seen.cpus) == CPU_COUNT(&caller) - 1;
+        rest();
+    }
+    cpu_set_t both;
+    CPU_AND(&both, &seen.cpus, &caller);
+    EXPECT_TRUE(CPU_EQUAL(&both, &seen.cpus)) << "a CPU that the caller may not use";
+    cpu_set_t after;
+    ASSERT_EQ(sched_getaffinity(0, sizeof after, &after), 0);
+    EXPECT_TRUE(CPU_EQUAL(&caller, &after));
+}
+#endif
+
 #if !defined(_WIN32)
 // Signals go to the application's threads, but those of a worker's own fault to the handler of the application.
 TEST(ThreadPoolTest, WorkersBlockSignalsOfOthers) {
     ThreadPool pool;
     struct Check {
         Meeting meeting{3};
-        std::atomic<int> blocked{0};
+        std::atomic<int> wrong{0};
     } check;
     sigset_t before;
     pthread_sigmask(SIG_SETMASK, nullptr, &before);
@@ -184,14 +249,16 @@ TEST(ThreadPoolTest, WorkersBlockSignalsOfOthers) {
             auto& c = *static_cast<Check*>(opaque);
             sigset_t set;
             pthread_sigmask(SIG_SETMASK, nullptr, &set);
-            c.blocked += participant != 0 && sigismember(&set, SIGINT) == 1 && sigismember(&set, SIGUSR1) == 1 &&
-                         sigismember(&set, SIGSEGV) == 0 && sigismember(&set, SIGBUS) == 0;
+            const bool blocked = sigismember(&set, SIGINT) == 1 && sigismember(&set, SIGUSR1) == 1 &&
+                                 sigismember(&set, SIGSEGV) == 0 && sigismember(&set, SIGBUS) == 0;
+            c.wrong += participant != 0 && !blocked;
             Meeting::run(&c.meeting, chunk, participant);
         },
-        &check, 3, 3);
+        &check, check.meeting.chunks(), 3);
     sigset_t after;
     pthread_sigmask(SIG_SETMASK, nullptr, &after);
-    EXPECT_EQ(check.blocked.load(), 2);
+    EXPECT_TRUE(check.meeting.took_place());
+    EXPECT_EQ(check.wrong.load(), 0);
     for (const int signal : {SIGINT, SIGUSR1, SIGTERM}) {
         EXPECT_EQ(sigismember(&before, signal), sigismember(&after, signal)) << "the caller's mask changed";
     }

@@ -31,10 +31,15 @@ bool changing;    /* the caller writes the job */
 bool alive;       /* the job exists */
 byte exited;
 
-inline call_workers() {
+inline new_ticket() {
 #if BREAK != 5
-    ticket++;
+    ticket++
+#else
+    skip
 #endif
+}
+
+inline wake_sleepers() {
     atomic { some = sleepers; sleepers = false };
     if
     :: some ->
@@ -136,7 +141,11 @@ proctype Caller() {
         }
         changing = false;
         open = true;
-        call_workers();
+        new_ticket();
+        if
+        :: wake_sleepers()
+        :: true /* a short job that comes by itself */
+        fi;
         participate(0);
 #if BREAK != 3
         open = false;
@@ -151,7 +160,8 @@ proctype Caller() {
         alive = false
     }
     stop = true;
-    call_workers();
+    new_ticket();
+    wake_sleepers();
     exited == WORKERS
 }
 
