@@ -173,27 +173,25 @@ TEST(ThreadPoolTest, PoolsComeAndGo) {
     }
 }
 
-// Longer than workers spin.
-void rest() {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
+// Without yielding, which could hand the CPU to others for longer than jobs of one row may be apart.
+void pass(std::chrono::microseconds time) {
+    const auto end = std::chrono::steady_clock::now() + time;
     while (std::chrono::steady_clock::now() < end) {
-        std::this_thread::yield();
     }
 }
+constexpr auto longer_than_workers_spin = std::chrono::microseconds(1000);
 
 // A short job that comes by itself leaves sleepers alone; the next one of a row wakes them.
 TEST(ThreadPoolTest, RowsOfShortJobsWakeTheWorkers) {
     ThreadPool pool;
     ASSERT_TRUE(runs_side_by_side(pool, 2));
-    rest();  // the worker falls asleep
+    pass(longer_than_workers_spin);  // the worker falls asleep
     std::atomic<int> helped{0};
     while (helped.load() == 0) {  // the watchdog ends it
         pool.run(
             [](void* opaque, size_t, size_t participant) {
                 *static_cast<std::atomic<int>*>(opaque) += participant != 0;
-                for (int i = 0; i < 50; ++i) {
-                    std::this_thread::yield();
-                }
+                pass(std::chrono::microseconds(5));
             },
             &helped, ThreadPool::short_job, 2);
     }
@@ -223,7 +221,7 @@ TEST(ThreadPoolTest, WorkersOfLongJobsKeepOffTheCallersCpu) {
         seen.found = false;
         pool.run(look, &seen, 2 * ThreadPool::long_job + 1, 2);
         kept_off = seen.found.load() && CPU_COUNT(&seen.cpus) == CPU_COUNT(&caller) - 1;
-        rest();
+        pass(longer_than_workers_spin);
     }
     cpu_set_t both;
     CPU_AND(&both, &seen.cpus, &caller);
