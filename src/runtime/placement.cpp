@@ -10,13 +10,10 @@ namespace piquant {
 #if defined(__linux__)
 
 void Placement::keep_off_this_cpu(std::vector<std::thread>& threads) {
-    const int cpu = sched_getcpu();
-    if (cpu == kept_off_ || cpu < 0 || cpu >= CPU_SETSIZE) {
-        return;
-    }
+    const int cpu = sched_getcpu();  // -1 where the system does not tell
     // What this thread may use now, so that later changes of the affinity of the process hold for the workers too.
     cpu_set_t cpus;
-    if (sched_getaffinity(0, sizeof cpus, &cpus) != 0) {
+    if (cpu == kept_off_ || sched_getaffinity(0, sizeof cpus, &cpus) != 0) {
         return;
     }
     CPU_CLR(cpu, &cpus);

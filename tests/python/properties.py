@@ -408,4 +408,4 @@ PROPERTIES = (
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example, HealthCheck.filter_too_much]
 # The same examples every time, for the test suite. Settings, not a profile: properties take the profile that is loaded
 # when they are defined.
-SUITE = settings(max_examples=100, derandomize=True, deadline=None, database=None, suppress_health_check=CHECKS)
+SUITE = settings(max_examples=60, derandomize=True, deadline=None, database=None, suppress_health_check=CHECKS)

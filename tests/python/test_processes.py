@@ -15,7 +15,7 @@ import torch
 import piquant
 from workers import RIGHT, SOAK, X, default_context_is_right, is_right
 
-ROUNDS = 200 if SOAK else 50  # tests/cpp has 200 of each
+ROUNDS = 200 if SOAK else 25  # tests/cpp has 200 of each
 
 
 # For tests that fork while other threads run: where one of them holds the lock of coverage's tracer, a child would wait
