@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from piquant import _native
-from piquant._dtypes import BITS, CODES, FLOAT_COUNT, FLOAT_NAMES, OVERLAP, QUANTIZED_NAMES, shown
+from piquant._dtypes import BITS, CODES, FLOAT_COUNT, FLOAT_NAMES, OVERLAP, QUANTIZED_NAMES, packed_shape, shown
 from piquant._outputs import ADVISED_FROM, KEPT_FROM, allocated
 
 if TYPE_CHECKING:
@@ -157,11 +157,7 @@ def small_output(like: Array, dtype: np.dtype[Any], per_byte: int = 1) -> Array 
     """As ``output``, in less time, of the shape of an array, packed or not; None if it is large, or no plain array."""
     if type(like) is not np.ndarray or like.size >= SMALL:
         return None
-    shape = like.shape
-    if per_byte != 1:
-        if not shape:
-            return None
-        shape = (*shape[:-1], -(-shape[-1] // per_byte))
+    shape = like.shape if per_byte == 1 else packed_shape(like.shape, 8 // per_byte)
     return np.empty(shape, dtype)
 
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import torch
 
 from piquant import _native
-from piquant._dtypes import CODES, FLOAT_COUNT, OVERLAP, extent, shown
+from piquant._dtypes import CODES, FLOAT_COUNT, OVERLAP, extent, packed_shape, shown
 from piquant._outputs import ADVISED_FROM, KEPT_FROM, allocated
 
 
@@ -137,8 +137,7 @@ def small_result(like: torch.Tensor, dtype: torch.dtype, per_byte: int = 1) -> t
         return None
     if per_byte == 1:
         return torch.empty_like(like, dtype=dtype)
-    shape = like.shape
-    return torch.empty((*shape[:-1], -(-shape[-1] // per_byte)), dtype=dtype, device=CPU) if shape else None
+    return torch.empty(packed_shape(like.shape, 8 // per_byte), dtype=dtype, device=CPU)
 
 
 def empty(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:

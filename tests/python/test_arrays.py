@@ -64,8 +64,9 @@ OTHERS = {
     "bytes": lambda: np.zeros(60, "S1"),
     "void": lambda: np.zeros(60, "V2"),
     "record": lambda: np.zeros(60, [("a", "f4")]),
-    "text of 256 bytes and a float32 more": lambda: np.zeros(60, "V260"),
-    "text of 4,352 bytes and a float32 more": lambda: np.zeros(60, "U1089"),
+    # Letter and size of the item in one number: 'V' * 256 + 4100 == 'U' * 256 + 4356 == 'f' * 256 + 4, a float32.
+    "void of 4,100 bytes": lambda: np.zeros(60, "V4100"),
+    "text of 4,356 bytes": lambda: np.zeros(60, "U1089"),
     "scalar": lambda: np.float32(0),
     "a list": lambda: [0.0] * 60,
     "None": lambda: None,
