@@ -4,15 +4,21 @@
 //                       j = index & 0xffff       the element within the block
 //   keys of a block     (k0, k1, -, -) = Philox4x32-10(counter = (b & 0xffffffff, b >> 32, 0, 0),
 //                                                      key     = (seed & 0xffffffff, seed >> 32))
-//   word of a pair      w = mix(k0 + (j >> 1) * 0x9e3779b9)     32 bits, for elements j and j ^ 1
+//   entries of a block  e(i) = mix(k0 + i * 0x9e3779b9)         i = 0 .. 191, 32 bits each
+//   word of a pair      p = j >> 1                              32 bits, for elements j and j ^ 1
+//                       x = (e(p % 64) ^ e(64 + p % 65)) * (2 e(129 + p % 63) + 1)
+//                       w = x ^ (x >> 16)
 //   u(seed, index)      = j even ? w & 0xffff : w >> 16
 //
 // so the words of a block, laid out little-endian, are the u of its elements in order. Philox (Salmon et al., "Parallel
-// random numbers: as easy as 1, 2, 3", SC11) decorrelates seeds and blocks and is amortized over 65,536 elements; mix,
-// a two-multiply hash, costs 9 vector instructions per vector of words. Counters advance by 2^32 divided by the golden
-// ratio: by one instead, their upper halves would stay the same for a whole block, the first step of mix would do
-// nothing, and words 6 elements apart would be visibly related. The key in the middle of mix keeps two blocks whose
-// counters overlap from replaying each other.
+// random numbers: as easy as 1, 2, 3", SC11) decorrelates seeds and blocks, and mix, a hash with two multiplications, makes
+// 192 entries of its keys: both are amortized over 65,536 elements. The entries are three wheels of 64, 65 and 63 positions,
+// lengths without a common divisor, so that no two of the 32,768 pairs of a block find them in the same position. A word then
+// costs a multiplication, two exclusive ors and a shift. A random odd factor is universal hashing by multiplication
+// (Dietzfelbinger et al., "A reliable randomized algorithm for the closest-pair problem", J. Algorithms 25, 1997); what is
+// weak about it, the lowest bits of x, reaches one half of w together with its upper bits. Counters of entries advance by
+// 2^32 divided by the golden ratio: by one instead, their upper halves would stay the same, and the first step of mix would
+// do nothing.
 #pragma once
 
 #include "core/types.hpp"
@@ -21,6 +27,10 @@ namespace piquant {
 namespace {
 
 constexpr int random_block_bits = 16;
+constexpr uint32_t left_wheel = 64;
+constexpr uint32_t right_wheel = 65;
+constexpr uint32_t factor_wheel = 63;
+constexpr uint32_t wheel_entries = left_wheel + right_wheel + factor_wheel;
 constexpr uint32_t counter_step = 0x9e3779b9;
 constexpr uint32_t mix_multiplier1 = 0x7feb352d;
 constexpr uint32_t mix_multiplier2 = 0x846ca68b;
@@ -50,11 +60,10 @@ inline BlockKeys block_keys(uint64_t seed, uint64_t block) {
     return {c0, c1};
 }
 
-inline uint32_t mix(uint32_t pair, BlockKeys keys) {
-    uint32_t x = keys.k0 + pair * counter_step;
+inline uint32_t mix(uint32_t x, uint32_t key) {
     x ^= x >> 16;
     x *= mix_multiplier1;
-    x ^= (x >> 15) ^ keys.k1;
+    x ^= (x >> 15) ^ key;
     x *= mix_multiplier2;
     x ^= x >> 16;
     return x;
@@ -63,22 +72,44 @@ inline uint32_t mix(uint32_t pair, BlockKeys keys) {
 // u(seed, first), u(seed, first + 1), ...
 class WordSequence {
 public:
-    WordSequence(uint64_t seed, uint64_t first)
-        : seed_(seed), index_(first), keys_(block_keys(seed, first >> random_block_bits)) {}
+    WordSequence(uint64_t seed, uint64_t first) : seed_(seed), index_(first) {
+        turn_to_block();
+        word_ = word();
+    }
 
     uint16_t next() {
-        const auto j = static_cast<uint32_t>(index_ & 0xffff);
-        const uint32_t w = mix(j >> 1, keys_);
-        if ((++index_ & 0xffff) == 0) {
-            keys_ = block_keys(seed_, index_ >> random_block_bits);
+        if (index_++ % 2 == 0) {
+            return static_cast<uint16_t>(word_);
         }
-        return static_cast<uint16_t>((j & 1) != 0 ? w >> 16 : w);
+        const auto u = static_cast<uint16_t>(word_ >> 16);
+        if ((index_ & 0xffff) == 0) {
+            turn_to_block();
+        }
+        word_ = word();
+        return u;
     }
 
 private:
+    void turn_to_block() {
+        const BlockKeys keys = block_keys(seed_, index_ >> random_block_bits);
+        for (uint32_t i = 0; i < wheel_entries; ++i) {
+            entries_[i] = mix(keys.k0 + i * counter_step, keys.k1);
+        }
+    }
+
+    uint32_t word() const {
+        const auto pair = static_cast<uint32_t>(index_ & 0xffff) >> 1;
+        const uint32_t left = entries_[pair % left_wheel];
+        const uint32_t right = entries_[left_wheel + pair % right_wheel];
+        const uint32_t factor = entries_[left_wheel + right_wheel + pair % factor_wheel];
+        const uint32_t x = (left ^ right) * (2 * factor + 1);
+        return x ^ (x >> 16);
+    }
+
     uint64_t seed_;
     uint64_t index_;
-    BlockKeys keys_;
+    uint32_t word_;
+    uint32_t entries_[wheel_entries];
 };
 
 }  // namespace

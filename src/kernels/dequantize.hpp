@@ -150,7 +150,7 @@ public:
 
 private:
     PIQUANT_INLINE V value(const unsigned char* in) const {
-        const simd::i32 code = simd::load_codes(in);
+        const simd::i32 code = simd::load_i32(in);
         return simd::to<V>(simd::to<simd::f64>(Q::is_signed ? code : code ^ top_bit_) - zero_) * scale_;
     }
 

@@ -112,7 +112,8 @@ private:
     template <simd::Store S>
     __attribute__((noinline)) void blocks(const unsigned char* in, unsigned char* out, uint64_t index, size_t n) const {
         const Op op = op_;  // a local whose address no store can reach: its constants stay in registers
-        typename Op::Words words(args_.seed, index);
+        const typename Op::Words::Source source(args_.seed, index, n);
+        typename Op::Words words(source);
         for (size_t i = 0; i < n; i += Op::block) {
             op.template block_at<S>(in, out, words);
             in += bytes_for(Op::block, Op::in_bits);

@@ -59,7 +59,7 @@ public:
             simd::i32 b;
             if constexpr (W == Reach::narrow) {
                 round_.fixed_point(in, a, b);
-                codes = simd::narrow2_upper<interleaved>(a, b, words.next(), zero_);
+                codes = simd::narrow2_upper(a, b, words.take(), zero_);
             } else {
                 round_(in, words, a, b);
                 codes = simd::narrow2<interleaved>(a + wide_zero_, b + wide_zero_);
@@ -99,9 +99,10 @@ private:
         round_.fixed_point(in + (4 * k + 2) * bytes_for(simd::lanes, F::bits), c, d);
         simd::bytes codes;
         if constexpr (R == Round::stochastic) {
-            const simd::words ab = words.next();
-            const simd::words cd = words.next();
-            codes = simd::narrow4_upper<interleaved>(a, b, c, d, ab, cd, zero_);
+            simd::words<interleaved> ab;
+            simd::words<interleaved> cd;
+            words.take(ab, cd);
+            codes = simd::narrow4_upper(a, b, c, d, ab, cd, zero_);
         } else {
             codes = simd::narrow4<interleaved>(a, b, c, d, zero_);
         }

@@ -1,8 +1,7 @@
 // Random words for consecutive elements: the vector form of WordSequence in core/random.hpp.
 //
-// A register of mixed counters holds the words of 2 * lanes consecutive elements, two in each lane, and never leaves the
-// registers: computing words and waiting for memory overlap. Lanes count in the order in which the kernel's pairs of
-// vectors hold their elements (pair_counters), so that spreading words over them costs one instruction a vector.
+// The wheels lie on the stack, in the first-level cache. The words themselves never leave the registers: computing them
+// and waiting for memory overlap.
 #pragma once
 
 #include "core/random.hpp"
@@ -15,51 +14,131 @@ constexpr size_t random_block = size_t{1} << random_block_bits;  // elements
 
 // What operations without random words are given.
 struct NoWords {
-    NoWords(uint64_t, uint64_t) {}
+    struct Source {
+        Source(uint64_t, uint64_t, size_t) {}
+    };
+    explicit NoWords(const Source&) {}
 };
 
-// The words of elements index, index + 1, ... within one block of 65,536.
+// The wheels for elements index .. index + n - 1, which share a block of 65,536, each from where the first element meets it.
+// An object of its own, apart from the positions of the loop: its address is known elsewhere, so the compiler thinks that
+// every store may change it.
+class Wheels {
+    // Each wheel goes on beyond its end for as long as take() reads, so that nobody has to look where the end is in between.
+    static constexpr size_t repeated = 2 * simd::lanes + 1;
+    static constexpr size_t beyond = repeated + simd::lanes;
+
+public:
+    // Out of line: one copy serves all kernels.
+    __attribute__((noinline)) Wheels(uint64_t seed, uint64_t index, size_t n)
+        : odd(index % 2 != 0), keys_(block_keys(seed, index >> random_block_bits)) {
+        const auto pair = static_cast<uint32_t>(index % random_block) >> 1;
+        const size_t count = n / 2 + (odd ? 1 : 0);
+        fill<left_wheel>(left, 0, pair, count);
+        fill<right_wheel>(right, left_wheel, pair, count);
+        fill<factor_wheel, true>(factor, left_wheel + right_wheel, pair, count);
+    }
+
+    // From the start of a line: registers then go in and out without crossing lines, at first.
+    alignas(64) uint32_t left[left_wheel + beyond];
+    alignas(64) uint32_t right[right_wheel + beyond];
+    alignas(64) uint32_t factor[factor_wheel + beyond];
+    bool odd;
+
+private:
+    // What `count` pairs need of a wheel, by whole vectors: what these write too much is overwritten or never read.
+    template <uint32_t Size, bool Factor = false>
+    void fill(uint32_t (&wheel)[Size + beyond], uint32_t first_entry, uint32_t pair, size_t count) {
+        using namespace simd;
+        const size_t needed = count < Size ? count : Size;
+        size_t position = pair % Size;
+        for (size_t made = 0; made < needed; position = 0) {
+            const size_t run = needed - made < Size - position ? needed - made : Size - position;
+            i32 counter = counters(first_entry + static_cast<uint32_t>(position));
+            for (size_t k = 0; k < run; k += lanes) {
+                const i32 entry = mixed(counter);
+                put<Store::cached>(wheel + made + k, Factor ? entry + entry + splat_i32(1) : entry);
+                counter = counter + steps(lanes);
+            }
+            made += run;
+        }
+        if (count > Size) {
+            __builtin_memcpy(wheel + Size, wheel, repeated * sizeof wheel[0]);
+        }
+    }
+
+    static simd::i32 steps(uint32_t n) { return simd::splat_i32(static_cast<int32_t>(counter_step * n)); }
+    simd::i32 counters(uint32_t first) const {
+        return simd::mul_low(simd::lane_numbers(), steps(1)) +
+               simd::splat_i32(static_cast<int32_t>(keys_.k0 + first * counter_step));
+    }
+    // mix() of core/random.hpp.
+    simd::i32 mixed(simd::i32 x) const {
+        using namespace simd;
+        x = mul_low(x ^ shift_right_logical<16>(x), splat_i32(static_cast<int32_t>(mix_multiplier1)));
+        x = mul_low(xor3(x, shift_right_logical<15>(x), splat_i32(static_cast<int32_t>(keys_.k1))),
+                    splat_i32(static_cast<int32_t>(mix_multiplier2)));
+        return x ^ shift_right_logical<16>(x);
+    }
+
+    BlockKeys keys_;
+};
+
 template <bool Interleaved>
 class WordStream {
 public:
-    WordStream(uint64_t seed, uint64_t index)
-        : WordStream(block_keys(seed, index >> random_block_bits), static_cast<uint32_t>(index % random_block)) {}
+    using Source = Wheels;
 
-    // Of the next 2 * lanes elements. An odd start takes the upper word of one counter and the lower word of the next, at
-    // twice the cost.
-    PIQUANT_INLINE simd::words next() {
-        using namespace simd;
-        const i32 x = mixed(counter_);
-        const i32 upper = shift_right_logical<16>(x);
-        words found = xor_words(x, upper);
-        if (odd_) {
-            const i32 following = mixed(counter_ + splat_i32(static_cast<int32_t>(counter_step)));
-            found = xor_words(upper, shift_left<16>(following ^ shift_right_logical<16>(following)));
-        }
-        counter_ = counter_ + advance_;
+    explicit WordStream(const Wheels& wheels) : wheels_(wheels), odd_(wheels.odd) {}
+
+    // Of the next 2 * lanes elements, and as many again: one or two registers of words.
+    PIQUANT_INLINE simd::words<Interleaved> take() {
+        const auto found = words_at(0);
+        turn(simd::lanes);
         return found;
+    }
+    PIQUANT_INLINE void take(simd::words<Interleaved>& first, simd::words<Interleaved>& second) {
+        first = words_at(0);
+        second = words_at(simd::lanes);
+        turn(2 * simd::lanes);
     }
 
 private:
-    WordStream(BlockKeys keys, uint32_t j)
-        : counter_(simd::mul_low(simd::pair_counters<Interleaved>() + simd::splat_i32(static_cast<int32_t>(j >> 1)),
-                                 simd::splat_i32(static_cast<int32_t>(counter_step))) +
-                   simd::splat_i32(static_cast<int32_t>(keys.k0))),
-          key_(simd::splat_i32(static_cast<int32_t>(keys.k1))),
-          advance_(simd::splat_i32(static_cast<int32_t>(counter_step * static_cast<uint32_t>(simd::lanes)))),
-          odd_((j & 1) != 0) {}
-
-    // mix() of core/random.hpp but for its last step, x ^ (x >> 16), which leaves the upper word alone.
-    PIQUANT_INLINE simd::i32 mixed(simd::i32 counter) const {
+    // An odd start takes the upper half of one pair's word and the lower half of the next one's, at twice the cost.
+    PIQUANT_INLINE simd::words<Interleaved> words_at(size_t ahead) const {
         using namespace simd;
-        const i32 x =
-            mul_low(counter ^ shift_right_logical<16>(counter), splat_i32(static_cast<int32_t>(mix_multiplier1)));
-        return mul_low(xor3(x, shift_right_logical<15>(x), key_), splat_i32(static_cast<int32_t>(mix_multiplier2)));
+        i32 x = product(ahead);
+        const i32 lower = shift_right_logical<16>(x);
+        i32 upper = lower;
+        if (odd_) {
+            const i32 following = product(ahead + 1);
+            x = shift_left<16>(following ^ shift_right_logical<16>(following));
+            upper = shift_right_logical<16>(x);
+        }
+        return make_words<Interleaved>(x, lower, upper);
     }
 
-    simd::i32 counter_;
-    simd::i32 key_;
-    simd::i32 advance_;
+    // The word of a pair but for its last step, which leaves the upper half alone.
+    PIQUANT_INLINE simd::i32 product(size_t ahead) const {
+        using namespace simd;
+        return mul_low(load_i32(wheels_.left + left_ + ahead) ^ load_i32(wheels_.right + right_ + ahead),
+                       load_i32(wheels_.factor + factor_ + ahead));
+    }
+
+    PIQUANT_INLINE void turn(size_t pairs) {
+        left_ = turned<left_wheel>(left_ + pairs);
+        right_ = turned<right_wheel>(right_ + pairs);
+        factor_ = turned<factor_wheel>(factor_ + pairs);
+    }
+    template <size_t Size>
+    static size_t turned(size_t position) {
+        return position >= Size ? position - Size : position;
+    }
+
+    const Wheels& wheels_;
+    size_t left_ = 0;
+    size_t right_ = 0;
+    size_t factor_ = 0;
     bool odd_;
 };
 

@@ -89,7 +89,7 @@ public:
         if constexpr (R == Round::stochastic) {
             i32 u;
             i32 v;
-            expand<interleaved<F>>(words.next(), u, v);
+            expand(words.take(), u, v);
             a = shift_right_arithmetic<16>(a + u);
             b = shift_right_arithmetic<16>(b + v);
         }
@@ -141,7 +141,7 @@ public:
             load_pair<F>(p, x, y);
             i32 u;
             i32 v;
-            expand<interleaved<F>>(words.next(), u, v);
+            expand(words.take(), u, v);
             a = rounded(x, u);
             b = rounded(y, v);
         }
@@ -179,7 +179,7 @@ public:
         if constexpr (R == Round::stochastic) {
             i32 u;
             i32 v;
-            expand<false>(words.next(), u, v);
+            expand(words.take(), u, v);
             a = stochastic(x, a, u);
             b = stochastic(y, b, v);
         }

@@ -27,8 +27,14 @@ struct i32 {
 struct bytes {
     __m256i v;
 };
+// Random words of a pair of vectors, in element order; zero-extended for each where vectors interleave.
+template <bool Interleaved>
 struct words {
     __m256i v;
+};
+template <>
+struct words<true> {
+    i32 u, v;
 };
 
 template <class F>
@@ -46,6 +52,9 @@ inline __m128i load64(const void* p) {
 }
 inline bytes load_bytes(const void* p) {
     return {_mm256_loadu_si256(static_cast<const __m256i*>(p))};
+}
+inline i32 load_i32(const void* p) {
+    return {load_bytes(p).v};
 }
 
 inline void touch(bytes b) {
@@ -269,22 +278,26 @@ inline i32 shift_right_arithmetic(i32 a) {
 
 // --- words -----------------------------------------------------------------------------------------------------
 
-template <bool Interleaved>
-inline i32 pair_counters() {
-    return {Interleaved ? _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7) : _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7)};
-}
-inline words xor_words(i32 a, i32 b) {
-    return {_mm256_xor_si256(a.v, b.v)};
+inline i32 lane_numbers() {
+    return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)};
 }
 template <bool Interleaved>
-inline void expand(words w, i32& a, i32& b) {
+inline words<Interleaved> make_words(i32 x, i32 lower, i32 upper) {
     if constexpr (Interleaved) {
-        a.v = _mm256_and_si256(w.v, _mm256_set1_epi32(0xffff));
-        b.v = _mm256_srli_epi32(w.v, 16);
+        return {{_mm256_and_si256((x ^ lower).v, _mm256_set1_epi32(0xffff))}, upper};
     } else {
-        a.v = _mm256_unpacklo_epi16(w.v, _mm256_setzero_si256());
-        b.v = _mm256_unpackhi_epi16(w.v, _mm256_setzero_si256());
+        return {(x ^ lower).v};
     }
+}
+inline void expand(words<true> w, i32& a, i32& b) {
+    a = w.u;
+    b = w.v;
+}
+// Unpacking works in halves: they exchange their middle pieces first.
+inline void expand(words<false> w, i32& a, i32& b) {
+    const __m256i x = _mm256_permute4x64_epi64(w.v, 0xd8);
+    a.v = _mm256_unpacklo_epi16(x, _mm256_setzero_si256());
+    b.v = _mm256_unpackhi_epi16(x, _mm256_setzero_si256());
 }
 
 }  // namespace simd

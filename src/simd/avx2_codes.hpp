@@ -65,9 +65,6 @@ PIQUANT_INLINE void load_codes4(int2, const unsigned char* p, i32 (&c)[4]) {
         c[2 * k + 1].v = _mm256_srai_epi32(high, 30);
     }
 }
-inline i32 load_codes(const unsigned char* p) {
-    return {load_bytes(p).v};
-}
 
 // --- narrow ----------------------------------------------------------------------------------------------------
 
@@ -145,31 +142,31 @@ inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     }
 }
 
-// Upper halves of a + u and b + u, u the random words: in element order where the vectors interleave, else as packing
-// leaves them. The shift makes the saturation of packing idle.
+// Upper halves of a + u and b + v, u and v the random words, plus `zero`: in element order where the vectors interleave,
+// else as packing leaves them. The shift makes the saturation of packing idle.
 template <bool Interleaved>
-inline __m256i upper_halves(i32 a, i32 b, words w) {
+inline __m256i upper_halves(i32 a, i32 b, words<Interleaved> w, bytes zero) {
     i32 u;
     i32 v;
-    expand<Interleaved>(w, u, v);
+    expand(w, u, v);
     a = a + u;
     b = b + v;
+    __m256i upper;
     if constexpr (Interleaved) {
-        return _mm256_blend_epi16(_mm256_srli_epi32(a.v, 16), b.v, 0xaa);
+        upper = _mm256_blend_epi16(_mm256_srli_epi32(a.v, 16), b.v, 0xaa);
     } else {
-        return _mm256_packs_epi32(_mm256_srai_epi32(a.v, 16), _mm256_srai_epi32(b.v, 16));
+        upper = _mm256_packs_epi32(_mm256_srai_epi32(a.v, 16), _mm256_srai_epi32(b.v, 16));
     }
+    return _mm256_add_epi16(upper, zero.v);
 }
 template <bool Interleaved>
-inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
-    const __m256i ab = _mm256_add_epi16(upper_halves<Interleaved>(a, b, u_ab), zero.v);
-    const __m256i cd = _mm256_add_epi16(upper_halves<Interleaved>(c, d, u_cd), zero.v);
-    const __m256i packed = _mm256_packus_epi16(ab, cd);
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words<Interleaved> u_ab, words<Interleaved> u_cd, bytes zero) {
+    const __m256i packed = _mm256_packus_epi16(upper_halves(a, b, u_ab, zero), upper_halves(c, d, u_cd, zero));
     return Interleaved ? sort_pairs(packed) : sort_quads(packed);
 }
 template <bool Interleaved>
-inline bytes narrow2_upper(i32 a, i32 b, words u, bytes zero) {
-    const __m256i upper = _mm256_add_epi16(upper_halves<Interleaved>(a, b, u), zero.v);
+inline bytes narrow2_upper(i32 a, i32 b, words<Interleaved> u, bytes zero) {
+    const __m256i upper = upper_halves(a, b, u, zero);
     if constexpr (Interleaved) {
         return {upper};
     } else {

@@ -37,8 +37,15 @@ struct i32 {
 struct bytes {
     __m512i v;
 };
+// Random words of a pair of vectors, in element order and complemented: comparison then needs no addition, see upper_halves.
+// Where vectors interleave, zero-extended for each.
+template <bool Interleaved>
 struct words {
-    __m512i v;  // complement of the random words: comparison then needs no addition, see narrow4_upper
+    __m512i complement;
+};
+template <>
+struct words<true> {
+    i32 u, v;
 };
 
 template <class F>
@@ -57,22 +64,10 @@ inline __m512i join(__m256i lo, __m256i hi) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
 }
 
-// Pairs of 16-bit elements, by number, in the order in which packing two vectors leaves them.
-inline __m512i packed_pairs() {
-    return _mm512_setr_epi32(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
-}
-// For vpermt2w on two vectors: indices of the lower halves of their lanes. Natural: all of the first, then all of the
-// second. Interleaved: the first of both, the second of both .. Neither: as packing would leave them.
-template <bool Natural, bool Interleaved>
+// For vpermt2w on two vectors: indices of the lower halves of all their elements, in order.
+template <bool Interleaved>
 inline __m512i lower_halves() {
-    if constexpr (Natural) {
-        return ramp(0x00020000, 0x00040004);
-    } else if constexpr (Interleaved) {
-        return ramp(0x00200000, 0x00020002);
-    } else {
-        return _mm512_add_epi32(_mm512_set1_epi32(0x00020000),
-                                _mm512_mullo_epi32(packed_pairs(), _mm512_set1_epi32(0x00040004)));
-    }
+    return Interleaved ? ramp(0x00200000, 0x00020002) : ramp(0x00020000, 0x00040004);
 }
 
 // --- memory ----------------------------------------------------------------------------------------------------
@@ -85,6 +80,9 @@ inline __m256i load256(const void* p) {
 }
 inline bytes load_bytes(const void* p) {
     return {_mm512_loadu_si512(p)};
+}
+inline i32 load_i32(const void* p) {
+    return {load_bytes(p).v};
 }
 
 inline void touch(bytes b) {
@@ -162,7 +160,7 @@ inline void store2(float16, void* p, f32 a, f32 b) {
 template <Store S, bool Interleaved>
 inline void store2(bfloat16, void* p, f32 a, f32 b) {
     const __m512i one = _mm512_set1_epi16(1);
-    const __m512i even = lower_halves<!Interleaved, Interleaved>();
+    const __m512i even = lower_halves<Interleaved>();
     const __m512i odd = _mm512_add_epi16(even, one);
     const __m512i x = _mm512_castps_si512(a.v);
     const __m512i y = _mm512_castps_si512(b.v);
@@ -304,24 +302,27 @@ inline i32 shift_right_arithmetic(i32 a) {
 
 // --- words -----------------------------------------------------------------------------------------------------
 
-template <bool Interleaved>
-inline i32 pair_counters() {
-    return {Interleaved ? ramp(0, 1) : packed_pairs()};
-}
-inline words xor_words(i32 a, i32 b) {
-    constexpr int xnor = 0xff ^ 0xf0 ^ 0xcc;
-    return {_mm512_ternarylogic_epi32(a.v, b.v, b.v, xnor)};
+inline i32 lane_numbers() {
+    return {ramp(0, 1)};
 }
 template <bool Interleaved>
-inline void expand(words w, i32& a, i32& b) {
-    const __m512i u = _mm512_xor_si512(w.v, _mm512_set1_epi32(-1));
+inline words<Interleaved> make_words(i32 x, i32 lower, i32 upper) {
     if constexpr (Interleaved) {
-        a.v = _mm512_and_si512(u, _mm512_set1_epi32(0xffff));
-        b.v = _mm512_srli_epi32(u, 16);
+        constexpr int a_xor_b_and_c = (0xf0 ^ 0xcc) & 0xaa;
+        return {{_mm512_ternarylogic_epi32(x.v, lower.v, _mm512_set1_epi32(0xffff), a_xor_b_and_c)}, upper};
     } else {
-        a.v = _mm512_unpacklo_epi16(u, _mm512_setzero_si512());
-        b.v = _mm512_unpackhi_epi16(u, _mm512_setzero_si512());
+        constexpr int xnor = 0xff ^ 0xf0 ^ 0xcc;
+        return {_mm512_ternarylogic_epi32(x.v, lower.v, lower.v, xnor)};
     }
+}
+inline void expand(words<true> w, i32& a, i32& b) {
+    a = w.u;
+    b = w.v;
+}
+inline void expand(words<false> w, i32& a, i32& b) {
+    const __m512i u = _mm512_xor_si512(w.complement, _mm512_set1_epi32(-1));
+    a.v = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(u));
+    b.v = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(u, 1));
 }
 
 }  // namespace simd

@@ -88,9 +88,6 @@ inline __m512i fields_in_bytes(const unsigned char* p) {
         return _mm512_and_si512(_mm512_or_si512(two, _mm512_slli_epi32(two, 6)), _mm512_set1_epi32(0x03030303));
     }
 }
-inline i32 load_codes(const unsigned char* p) {
-    return {load_bytes(p).v};
-}
 
 // --- narrow ----------------------------------------------------------------------------------------------------
 
@@ -166,31 +163,28 @@ inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     }
 }
 
-// Upper halves of a + u and b + u, u the random words. The lower half l carries if l + u > 0xffff, that is l > ~u: one
-// permutation gathers the lower halves of both vectors, one the upper halves, and 32 comparisons are one.
-template <bool Interleaved>
-inline __m512i upper_halves(i32 a, i32 b, words not_u, bytes zero) {
-    const __m512i lower = lower_halves<false, Interleaved>();
+// Upper halves of a + u and b + v, u and v the random words, plus `zero`, in element order.
+inline __m512i upper_halves(i32 a, i32 b, words<true> w, bytes zero) {
+    const __m512i upper = _mm512_add_epi16(lower_halves<true>(), _mm512_set1_epi16(1));
+    return _mm512_add_epi16(_mm512_permutex2var_epi16((a + w.u).v, upper, (b + w.v).v), zero.v);
+}
+// Words in element order would have to be spread over a and b. Instead one permutation gathers the lower halves of both
+// vectors, one the upper halves, and 32 comparisons are one: the lower half l carries if l + u > 0xffff, that is l > ~u.
+inline __m512i upper_halves(i32 a, i32 b, words<false> w, bytes zero) {
+    const __m512i lower = lower_halves<false>();
+    const __m512i one = _mm512_set1_epi16(1);
     const __m512i l = _mm512_permutex2var_epi16(a.v, lower, b.v);
-    const __m512i h = _mm512_permutex2var_epi16(a.v, _mm512_add_epi16(lower, _mm512_set1_epi16(1)), b.v);
-    const __m512i zero_and_carry = _mm512_add_epi16(zero.v, _mm512_set1_epi16(1));
-    return _mm512_mask_add_epi16(_mm512_add_epi16(h, zero.v), _mm512_cmpgt_epu16_mask(l, not_u.v), h, zero_and_carry);
+    const __m512i h = _mm512_permutex2var_epi16(a.v, _mm512_add_epi16(lower, one), b.v);
+    const __mmask32 carries = _mm512_cmpgt_epu16_mask(l, w.complement);
+    return _mm512_mask_add_epi16(_mm512_add_epi16(h, zero.v), carries, h, _mm512_add_epi16(zero.v, one));
 }
-template <bool Interleaved>
-inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
-    const __m512i ab = upper_halves<Interleaved>(a, b, u_ab, zero);
-    const __m512i cd = upper_halves<Interleaved>(c, d, u_cd, zero);
-    const __m512i packed = _mm512_packus_epi16(ab, cd);
-    return Interleaved ? sort_pairs(packed) : sort_quads(packed);
+template <class Words>
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, Words u_ab, Words u_cd, bytes zero) {
+    return sort_pairs(_mm512_packus_epi16(upper_halves(a, b, u_ab, zero), upper_halves(c, d, u_cd, zero)));
 }
-template <bool Interleaved>
-inline bytes narrow2_upper(i32 a, i32 b, words u, bytes zero) {
-    const __m512i upper = upper_halves<Interleaved>(a, b, u, zero);
-    if constexpr (Interleaved) {
-        return {upper};
-    } else {
-        return sort_pairs(upper);
-    }
+template <class Words>
+inline bytes narrow2_upper(i32 a, i32 b, Words u, bytes zero) {
+    return {upper_halves(a, b, u, zero)};
 }
 template <bool Interleaved>
 inline bytes narrow2(i32 a, i32 b) {

@@ -32,6 +32,7 @@ struct i32 {
 struct bytes {
     uint8x16_t v;
 };
+template <bool>  // no vectors interleave here
 struct words {
     uint16x8_t v;
 };
@@ -55,6 +56,9 @@ inline uint16x4_t load_u16x4(const void* p) {
 }
 inline bytes load_bytes(const void* p) {
     return {load128(p)};
+}
+inline i32 load_i32(const void* p) {
+    return {vreinterpretq_s32_u8(load128(p))};
 }
 
 // There is no store that bypasses the caches: stnp only hints that the line will not be read soon, needs pairs of
@@ -284,16 +288,15 @@ inline i32 shift_right_arithmetic(i32 a) {
 
 // --- words -----------------------------------------------------------------------------------------------------
 
-template <bool>
-inline i32 pair_counters() {
+inline i32 lane_numbers() {
     return {int32x4_t{0, 1, 2, 3}};
 }
-inline words xor_words(i32 a, i32 b) {
-    return {vreinterpretq_u16_s32(veorq_s32(a.v, b.v))};
+template <bool Interleaved>
+inline words<Interleaved> make_words(i32 x, i32 lower, i32) {
+    return {vreinterpretq_u16_s32((x ^ lower).v)};
 }
 // Extends by a shift, not a zip: the compiler then folds it into the addition that follows (uaddw).
-template <bool>
-inline void expand(words w, i32& a, i32& b) {
+inline void expand(words<false> w, i32& a, i32& b) {
     a.v = vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(w.v)));
     b.v = vreinterpretq_s32_u32(vmovl_high_u16(w.v));
 }

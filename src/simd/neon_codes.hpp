@@ -78,9 +78,6 @@ PIQUANT_INLINE void load_codes4(int2, const unsigned char* p, i32 (&c)[4]) {
     const int8x16_t shifts = {6, 4, 2, 0, 6, 4, 2, 0, 6, 4, 2, 0, 6, 4, 2, 0};
     extend_s8(vshrq_n_s8(vreinterpretq_s8_u8(fields_of_crumbs(p, shifts)), 6), c);
 }
-inline i32 load_codes(const unsigned char* p) {
-    return {vreinterpretq_s32_u8(load128(p))};
-}
 
 // --- narrow ----------------------------------------------------------------------------------------------------
 
@@ -142,19 +139,17 @@ inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     return {vqmovun_high_s16(vqmovun_s16(ab), cd)};
 }
 // Upper halves of a + u and b + u, u the random words, plus `zero`.
-inline int16x8_t upper_halves(i32 a, i32 b, words w, bytes zero) {
+inline int16x8_t upper_halves(i32 a, i32 b, words<false> w, bytes zero) {
     i32 u;
     i32 v;
-    expand<false>(w, u, v);
+    expand(w, u, v);
     const int16x8_t upper = vuzp2q_s16(vreinterpretq_s16_s32((a + u).v), vreinterpretq_s16_s32((b + v).v));
     return vaddq_s16(upper, s16(zero));
 }
-template <bool>
-inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words<false> u_ab, words<false> u_cd, bytes zero) {
     return {vqmovun_high_s16(vqmovun_s16(upper_halves(a, b, u_ab, zero)), upper_halves(c, d, u_cd, zero))};
 }
-template <bool>
-inline bytes narrow2_upper(i32 a, i32 b, words u, bytes zero) {
+inline bytes narrow2_upper(i32 a, i32 b, words<false> u, bytes zero) {
     return {vreinterpretq_u8_s16(upper_halves(a, b, u, zero))};
 }
 template <bool>

@@ -27,6 +27,7 @@ struct i32 {
 struct bytes {
     __m128i v;
 };
+template <bool>  // no vectors interleave here
 struct words {
     __m128i v;
 };
@@ -51,6 +52,9 @@ inline __m128i load32(const void* p) {
 }
 inline bytes load_bytes(const void* p) {
     return {_mm_loadu_si128(static_cast<const __m128i*>(p))};
+}
+inline i32 load_i32(const void* p) {
+    return {load_bytes(p).v};
 }
 
 inline void touch(bytes b) {
@@ -303,15 +307,14 @@ inline i32 shift_right_arithmetic(i32 a) {
 
 // --- words -----------------------------------------------------------------------------------------------------
 
-template <bool>
-inline i32 pair_counters() {
+inline i32 lane_numbers() {
     return {_mm_setr_epi32(0, 1, 2, 3)};
 }
-inline words xor_words(i32 a, i32 b) {
-    return {_mm_xor_si128(a.v, b.v)};
+template <bool Interleaved>
+inline words<Interleaved> make_words(i32 x, i32 lower, i32) {
+    return {(x ^ lower).v};
 }
-template <bool>
-inline void expand(words w, i32& a, i32& b) {
+inline void expand(words<false> w, i32& a, i32& b) {
     a.v = _mm_cvtepu16_epi32(w.v);
     b.v = _mm_unpackhi_epi16(w.v, _mm_setzero_si128());
 }

@@ -70,9 +70,6 @@ PIQUANT_INLINE void load_codes4(Q, const unsigned char* p, i32 (&c)[4]) {
         c[3].v = top2<is_signed>(high);
     }
 }
-inline i32 load_codes(const unsigned char* p) {
-    return {load_bytes(p).v};
-}
 
 // --- narrow ----------------------------------------------------------------------------------------------------
 
@@ -129,20 +126,18 @@ inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
 }
 // The shift makes the first saturation idle.
 // Upper halves of a + u and b + u, u the random words. The shift makes the saturation of packing idle.
-inline __m128i upper_halves(i32 a, i32 b, words w) {
+inline __m128i upper_halves(i32 a, i32 b, words<false> w) {
     i32 u;
     i32 v;
-    expand<false>(w, u, v);
+    expand(w, u, v);
     return _mm_packs_epi32(_mm_srai_epi32((a + u).v, 16), _mm_srai_epi32((b + v).v, 16));
 }
-template <bool>
-inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words u_ab, words u_cd, bytes zero) {
+inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words<false> u_ab, words<false> u_cd, bytes zero) {
     const __m128i ab = _mm_add_epi16(upper_halves(a, b, u_ab), zero.v);
     const __m128i cd = _mm_add_epi16(upper_halves(c, d, u_cd), zero.v);
     return {_mm_packus_epi16(ab, cd)};
 }
-template <bool>
-inline bytes narrow2_upper(i32 a, i32 b, words u, bytes zero) {
+inline bytes narrow2_upper(i32 a, i32 b, words<false> u, bytes zero) {
     return {_mm_add_epi16(upper_halves(a, b, u), zero.v)};
 }
 template <bool>

@@ -4,7 +4,7 @@
 //
 //   types      f32    `lanes` floats              f64    `lanes` doubles (two registers)
 //              i32    `lanes` 32-bit integers     bytes  one register of packed 8- or 16-bit codes
-//              words  one register of 2 * lanes 16-bit random words
+//              words<Interleaved>  2 * lanes 16-bit random words
 //
 //   pairs      interleaved<F>              two vectors of 2 * lanes elements of F are not the first and the second half of
 //                                          them, but the even and the odd ones: <Interleaved> below says which
@@ -13,7 +13,7 @@
 //              store2<S, Interleaved>(F, p, a, b)    a pair, rounded to F; a NaN only as the sum of an F and a number or of
 //                                          infinities, so that nothing of it is rounded off
 //              load_codes4(Q, p, c)        4 * lanes codes of at most 16 bits, extended to four i32
-//              load_codes(p)               `lanes` 32-bit codes
+//              load_i32(p)                 `lanes` 32-bit integers
 //              load_bytes(p)  put<S>(p, bytes|i32)  drain_stores(): orders streaming stores before later ones
 //              touch(bytes)                keeps a load whose result nobody uses
 //   float      splat, + - *, max_number(x, bound), min_number(x, bound): NaN in x gives the bound;
@@ -22,17 +22,17 @@
 //                                          conversion_saturates, else unspecified
 //              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
 //   integer    splat_i32, + -, ^, xor3, mul_low, min, max, shift_left<k>, shift_right_logical<k>, shift_right_arithmetic<k>
-//   words      pair_counters<Interleaved>()    for each lane the number, 0 .. lanes - 1, of the two consecutive elements
-//                                          whose words it holds
-//              xor_words(a, b)             a ^ b as words
-//              expand<Interleaved>(w, a, b)    zero-extended, as a pair
+//   words      lane_numbers()              0 .. lanes - 1
+//              make_words<Interleaved>(x, lower, upper)    in each lane the words of two neighbours: the lower half of
+//                                          x ^ lower, and the upper half of x, which is `upper`; lower < 2^16
+//              expand(w, a, b)             zero-extended, as a pair
 //   narrow     narrow4<Interleaved>(a, b, c, d, zero)   two pairs: saturate to int16, add 16-bit `zero`, saturate to uint8;
 //                                          0 <= zero <= 255, and no lane exceeds 255 - zero, so that the sum fits;
 //                                          any lane may be given where conversion_saturates
-//              narrow4_upper<Interleaved>(a, b, c, d, u, v, zero)    the same of the upper halves of the lanes, once words
+//              narrow4_upper(a, b, c, d, u, v, zero)    the same of the upper halves of the lanes, once words
 //                                          u are added to the first pair and v to the second
 //              narrow2<Interleaved>(a, b)  a pair: saturate to uint16
-//              narrow2_upper<Interleaved>(a, b, u, zero)    a pair: upper halves of the lanes once words u are added, plus
+//              narrow2_upper(a, b, u, zero)    a pair: upper halves of the lanes once words u are added, plus
 //                                          16-bit `zero`, modulo 2^16
 //              pack_nibbles(a, b)          2 registers of codes 0..15 -> 1    pack_crumbs(a, b, c, d)    codes 0..3
 //              splat_u8, splat_u16, splat_pattern, min_u8, max_u8, max_u16, bytes ^ bytes

@@ -27,10 +27,17 @@ inline Words4 keys_of(uint64_t seed, uint64_t block) {
     return philox({uint32_t(block), uint32_t(block >> 32), 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)});
 }
 
+inline uint32_t entry_of(const Words4& keys, uint64_t i) {
+    uint32_t e = static_cast<uint32_t>(i) * 0x9e3779b9u + keys[0];
+    e = (e ^ e >> 16) * 0x7feb352du;
+    e = (e ^ e >> 15 ^ keys[1]) * 0x846ca68bu;
+    return e ^ e >> 16;
+}
+
 inline uint16_t word_of(const Words4& keys, uint64_t index) {
-    uint32_t w = static_cast<uint32_t>(index % 65536 / 2) * 0x9e3779b9u + keys[0];
-    w = (w ^ w >> 16) * 0x7feb352du;
-    w = (w ^ w >> 15 ^ keys[1]) * 0x846ca68bu;
+    const uint64_t pair = index % 65536 / 2;
+    uint32_t w = entry_of(keys, pair % 64) ^ entry_of(keys, 64 + pair % 65);
+    w *= entry_of(keys, 129 + pair % 63) * 2 + 1;
     w ^= w >> 16;
     return static_cast<uint16_t>(index % 2 != 0 ? w >> 16 : w & 0xffff);
 }

@@ -82,11 +82,14 @@ def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tupl
 def _block(seed: int, block: int) -> np.ndarray:
     """The 65,536 words of a block."""
     k0, k1, _, _ = philox4x32((block & _WORD, block >> 32, 0, 0), (seed & _WORD, seed >> 32))
-    x = np.arange(1 << 15, dtype=np.uint32) * np.uint32(0x9E3779B9) + np.uint32(k0)
+    x = np.arange(64 + 65 + 63, dtype=np.uint32) * np.uint32(0x9E3779B9) + np.uint32(k0)
     x ^= x >> np.uint32(16)
     x *= np.uint32(0x7FEB352D)
     x ^= (x >> np.uint32(15)) ^ np.uint32(k1)
     x *= np.uint32(0x846CA68B)
+    x ^= x >> np.uint32(16)
+    pair = np.arange(1 << 15)
+    x = (x[pair % 64] ^ x[64 + pair % 65]) * (x[129 + pair % 63] * np.uint32(2) + np.uint32(1))
     x ^= x >> np.uint32(16)
     words = x.astype("<u4").view("<u2").astype(np.uint16)
     words.flags.writeable = False

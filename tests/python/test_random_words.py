@@ -11,6 +11,8 @@ import piquant
 
 MASK = 0xFFFFFFFF
 N = 1 << 20
+# Between elements whose words share one wheel, and two.
+WHEEL_LAGS = (126, 128, 130, 252, 256, 260, 8064, 8190, 8320, 16128, 16380, 16640, 24960)
 SIGMAS = 6.0  # among the few hundred comparisons below, chance alone passes 6 sigma about once in a million runs
 
 
@@ -32,11 +34,15 @@ def words(seed, first, n):
         index = (first + done) % (1 << 64)
         block, j = index >> 16, index & 0xFFFF
         k0, k1 = philox(block & MASK, block >> 32, seed & MASK, seed >> 32)
-        x = np.arange(1 << 15, dtype=np.uint32) * np.uint32(0x9E3779B9) + np.uint32(k0)
+        x = np.arange(64 + 65 + 63, dtype=np.uint32) * np.uint32(0x9E3779B9) + np.uint32(k0)
         x ^= x >> 16
         x *= np.uint32(0x7FEB352D)
         x ^= (x >> 15) ^ np.uint32(k1)
         x *= np.uint32(0x846CA68B)
+        x ^= x >> 16
+        pair = np.arange(1 << 15)
+        left, right, factor = x[pair % 64], x[64 + pair % 65], x[129 + pair % 63]
+        x = (left ^ right) * (2 * factor + 1)
         x ^= x >> 16
         part = x.view("<u2")[j : j + n - done]
         out[done : done + len(part)] = part
@@ -100,7 +106,7 @@ def correlation(a, b):
 @pytest.mark.parametrize("seed", [0, 123456789])
 def test_no_correlation_at_lags(seed):
     u = words(seed, 0, N + 65536)
-    for lag in (*range(1, 71), 128, 256, 1024, 4096, 65536):
+    for lag in (*range(1, 71), *WHEEL_LAGS, 1024, 4096, 65536):
         assert abs(correlation(u[:N], u[lag : N + lag])) < SIGMAS, lag
         parity = (u[:N] ^ u[lag : N + lag]) & 1  # lowest bits, where weak generators are weakest
         assert abs(parity.sum() - N / 2) < SIGMAS * np.sqrt(N) / 2, lag
@@ -108,16 +114,37 @@ def test_no_correlation_at_lags(seed):
 
 @pytest.mark.parametrize("seed", [0, 7])
 def test_differences_at_lags_are_uniform(seed):
-    """u[i] - u[i + lag] takes every value equally often, though a multiplicative hash of counters tends to favour some.
-
-    The lags are small ones and those that bring the counters of a block closest together.
-    """
+    """u[i] - u[i + lag] takes every value equally often, though a multiplicative hash tends to favour some."""
     n = 1 << 22
     u = words(seed, 0, n + 65536)
-    for lag in (*range(1, 17), 28, 32, 64, 110, 512, 4096, 8362, 13530, 21892, 35422, 57314):
+    for lag in (*range(1, 17), 32, 64, *WHEEL_LAGS, 512, 4096, 57344):
         counts = np.bincount(u[:n] - u[lag : n + lag], minlength=65536)
         chi_square = ((counts - n / 65536) ** 2).sum() / (n / 65536)
         assert abs(chi_square - 65535) < SIGMAS * np.sqrt(2 * 65535), lag
+
+
+def test_sums_vary_as_those_of_independent_words():
+    """Numbers of elements that go up, neighbours or at the distance of a wheel, have the variance of binomial ones."""
+    up = (words(8, 0, 1 << 24) >= 40000).reshape(-1, 65536)
+    p = 1 - 40000 / 65536
+    for step in (1, *WHEEL_LAGS[:3]):
+        for count in (2, 16, 64, 504):
+            rows = 65536 // (step * count)
+            sums = up[:, : rows * count * step].reshape(-1, rows, count, step).sum(axis=2, dtype=np.int64)
+            variance = ((sums - count * p) ** 2).mean() / (count * p * (1 - p))
+            kurtosis = 3 + (1 - 6 * p * (1 - p)) / (count * p * (1 - p))
+            assert abs(variance - 1) < SIGMAS * np.sqrt((kurtosis - 1) / sums.size), (step, count)
+
+
+def test_neighbours_are_independent():
+    """All pairs of the upper bytes of two neighbours are equally likely, and so are those of the lower bytes."""
+    u = words(21, 0, 1 << 24)
+    for first in (0, 1):
+        a, b = u[first : first + (1 << 24) - 2 : 2], u[first + 1 :: 2]
+        for pairs in ((a & 0xFF00) + (b[: len(a)] >> 8), ((a & 0xFF) << 8) + (b[: len(a)] & 0xFF)):
+            counts = np.bincount(pairs, minlength=65536)
+            chi_square = ((counts - len(a) / 65536) ** 2).sum() / (len(a) / 65536)
+            assert abs(chi_square - 65535) < SIGMAS * np.sqrt(2 * 65535), first
 
 
 def test_no_correlation_between_seeds_and_blocks():
