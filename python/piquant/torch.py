@@ -149,7 +149,9 @@ def quantize(
     if seed is None:
         seed = fresh_seed() if stochastic else 0
     # The short way for plain tensors: with out, and for small results without.
-    place = small_result(x, target.storage, target.per_byte) if out is None and not target.carries_params else out
+    place = None
+    if not target.carries_params:
+        place = small_result(x, target.storage, target.per_byte) if out is None else out
     pair = None if place is None else _plain_tensors(x, place, target.per_byte)
     if pair is not None and place is not None and pair[1] < FLOAT_COUNT and pair[3] == target.stored:
         in_address, source, address, _, rows, n = pair

@@ -121,18 +121,25 @@ private:
     // The word of a pair but for its last step, which leaves the upper half alone.
     PIQUANT_INLINE simd::i32 product(size_t ahead) const {
         using namespace simd;
-        return mul_low(load_i32(wheels_.left + left_ + ahead) ^ load_i32(wheels_.right + right_ + ahead),
-                       load_i32(wheels_.factor + factor_ + ahead));
+        return mul_low(at(wheels_.left, left_, ahead) ^ at(wheels_.right, right_, ahead),
+                       at(wheels_.factor, factor_, ahead));
+    }
+
+    // Positions count bytes, which addresses take as they are.
+    template <size_t Length>
+    PIQUANT_INLINE static simd::i32 at(const uint32_t (&wheel)[Length], size_t position, size_t ahead) {
+        return simd::load_i32(reinterpret_cast<const unsigned char*>(wheel) + position + ahead * sizeof(uint32_t));
     }
 
     PIQUANT_INLINE void turn(size_t pairs) {
-        left_ = turned<left_wheel>(left_ + pairs);
-        right_ = turned<right_wheel>(right_ + pairs);
-        factor_ = turned<factor_wheel>(factor_ + pairs);
+        left_ = turned<left_wheel>(left_, pairs);
+        right_ = turned<right_wheel>(right_, pairs);
+        factor_ = turned<factor_wheel>(factor_, pairs);
     }
     template <size_t Size>
-    static size_t turned(size_t position) {
-        return position >= Size ? position - Size : position;
+    PIQUANT_INLINE static size_t turned(size_t position, size_t pairs) {
+        const size_t left = (Size - pairs) * sizeof(uint32_t);
+        return position < left ? position + pairs * sizeof(uint32_t) : position - left;
     }
 
     const Wheels& wheels_;
