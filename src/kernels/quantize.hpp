@@ -68,16 +68,16 @@ public:
                 codes = simd::max_u16(codes, min_);
             }
         } else if constexpr (Q::bits == 8) {
-            codes = codes8(in, words, 0);
+            codes = simd::sorted(codes8(in, words, 0));
         } else if constexpr (Q::bits == 4) {
-            const simd::bytes a = codes8(in, words, 0);
-            const simd::bytes b = codes8(in, words, 1);
+            const auto a = codes8(in, words, 0);
+            const auto b = codes8(in, words, 1);
             codes = simd::pack_nibbles(a, b);
         } else {
-            const simd::bytes a = codes8(in, words, 0);
-            const simd::bytes b = codes8(in, words, 1);
-            const simd::bytes c = codes8(in, words, 2);
-            const simd::bytes d = codes8(in, words, 3);
+            const auto a = codes8(in, words, 0);
+            const auto b = codes8(in, words, 1);
+            const auto c = codes8(in, words, 2);
+            const auto d = codes8(in, words, 3);
             codes = simd::pack_crumbs(a, b, c, d);
         }
         if constexpr (Q::is_signed) {
@@ -89,27 +89,29 @@ public:
 private:
     static constexpr bool interleaved = simd::interleaved<F>;
 
-    // Four vectors of the block as one register of bytes.
-    PIQUANT_INLINE simd::bytes codes8(const unsigned char* in, [[maybe_unused]] Words& words, size_t k) const {
-        simd::i32 a;
-        simd::i32 b;
-        simd::i32 c;
-        simd::i32 d;
-        round_.fixed_point(in + 4 * k * bytes_for(simd::lanes, F::bits), a, b);
-        round_.fixed_point(in + (4 * k + 2) * bytes_for(simd::lanes, F::bits), c, d);
-        simd::bytes codes;
-        if constexpr (R == Round::stochastic) {
-            simd::words<interleaved> ab;
-            simd::words<interleaved> cd;
-            words.take(ab, cd);
-            codes = simd::narrow4_upper(a, b, c, d, ab, cd, zero_);
-        } else {
-            codes = simd::narrow4<interleaved>(a, b, c, d, zero_);
-        }
+    // Four vectors of the block as one register of bytes, in the order in which packing leaves them.
+    PIQUANT_INLINE auto codes8(const unsigned char* in, Words& words, size_t k) const {
+        auto codes = narrowed(in + 4 * k * bytes_for(simd::lanes, F::bits), words);
         if constexpr (!capped && Q::bits < 8) {
             codes = simd::min_u8(codes, simd::splat_u8((1u << Q::bits) - 1));
         }
         return Full ? codes : simd::max_u8(codes, min_);
+    }
+    PIQUANT_INLINE auto narrowed(const unsigned char* in, [[maybe_unused]] Words& words) const {
+        simd::i32 a;
+        simd::i32 b;
+        simd::i32 c;
+        simd::i32 d;
+        round_.fixed_point(in, a, b);
+        round_.fixed_point(in + 2 * bytes_for(simd::lanes, F::bits), c, d);
+        if constexpr (R == Round::stochastic) {
+            simd::words<interleaved> ab;
+            simd::words<interleaved> cd;
+            words.take(ab, cd);
+            return simd::narrow4_upper(a, b, c, d, ab, cd, zero_);
+        } else {
+            return simd::narrow4<interleaved>(a, b, c, d, zero_);
+        }
     }
 
     simd::Rounder<F, W, R, capped> round_;

@@ -110,7 +110,7 @@ private:
         i32 x = product(ahead);
         const i32 lower = shift_right_logical<16>(x);
         i32 upper = lower;
-        if (odd_) {
+        if (odd_) [[unlikely]] {
             const i32 following = product(ahead + 1);
             x = shift_left<16>(following ^ shift_right_logical<16>(following));
             upper = shift_right_logical<16>(x);

@@ -80,12 +80,6 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {_mm256_xor_si256(a.v, b.v)};
 }
-inline bytes min_u8(bytes a, bytes b) {
-    return {_mm256_min_epu8(a.v, b.v)};
-}
-inline bytes max_u8(bytes a, bytes b) {
-    return {_mm256_max_epu8(a.v, b.v)};
-}
 inline bytes max_u16(bytes a, bytes b) {
     return {_mm256_max_epu16(a.v, b.v)};
 }
@@ -122,24 +116,52 @@ inline __m256i deal_bytes(__m256i x) {
     const __m128i order = _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
     return _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(order));
 }
-// Four-byte pieces of a register packed twice: a0 b0 c0 d0 | a1 b1 c1 d1 -> a0 a1 b0 b1 c0 c1 d0 d1.
-inline bytes sort_quads(__m256i packed) {
-    return {_mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))};
+// Codes as packing twice leaves them, in groups of Group codes:
+//
+//   4   a0 b0 c0 d0 | a1 b1 c1 d1
+//   8   a0 b0 | a1 b1
+//
+// Fields of less than a byte are packed in that order, and what restores it serves twice or four times the codes.
+template <int Group>
+struct loose {
+    __m256i v;
+};
+template <int Group>
+inline loose<Group> min_u8(loose<Group> a, bytes b) {
+    return {_mm256_min_epu8(a.v, b.v)};
 }
-// Eight-byte pieces: a0 b0 | a1 b1 -> a0 a1 b0 b1.
-inline bytes sort_pairs(__m256i packed) {
-    return {_mm256_permute4x64_epi64(packed, 0xd8)};
+template <int Group>
+inline loose<Group> max_u8(loose<Group> a, bytes b) {
+    return {_mm256_max_epu8(a.v, b.v)};
+}
+
+// Pieces of a packed register, by halves, to element order: of eight bytes, of four, of two, of one.
+inline bytes sort8(__m256i x) {
+    return {_mm256_permute4x64_epi64(x, 0xd8)};
+}
+inline bytes sort4(__m256i x) {
+    return {_mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))};
+}
+inline bytes sort2(__m256i x) {
+    const __m128i order = _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+    return {_mm256_shuffle_epi8(sort8(x).v, _mm256_broadcastsi128_si256(order))};
+}
+inline bytes sort1(__m256i x) {
+    const __m128i order = _mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+    return {_mm256_shuffle_epi8(sort8(x).v, _mm256_broadcastsi128_si256(order))};
+}
+inline bytes sorted(loose<4> codes) {
+    return sort4(codes.v);
+}
+inline bytes sorted(loose<8> codes) {
+    return sort8(codes.v);
 }
 template <bool Interleaved>
-inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
+inline loose<Interleaved ? 8 : 4> narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const __m256i ab = _mm256_add_epi16(_mm256_packs_epi32(a.v, b.v), zero.v);
     const __m256i cd = _mm256_add_epi16(_mm256_packs_epi32(c.v, d.v), zero.v);
     const __m256i packed = _mm256_packus_epi16(ab, cd);
-    if constexpr (Interleaved) {
-        return sort_pairs(deal_bytes(packed));
-    } else {
-        return sort_quads(packed);
-    }
+    return {Interleaved ? deal_bytes(packed) : packed};
 }
 
 // Upper halves of a + u and b + v, u and v the random words, plus `zero`: in element order where the vectors interleave,
@@ -160,9 +182,9 @@ inline __m256i upper_halves(i32 a, i32 b, words<Interleaved> w, bytes zero) {
     return _mm256_add_epi16(upper, zero.v);
 }
 template <bool Interleaved>
-inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, words<Interleaved> u_ab, words<Interleaved> u_cd, bytes zero) {
-    const __m256i packed = _mm256_packus_epi16(upper_halves(a, b, u_ab, zero), upper_halves(c, d, u_cd, zero));
-    return Interleaved ? sort_pairs(packed) : sort_quads(packed);
+inline loose<Interleaved ? 8 : 4> narrow4_upper(i32 a, i32 b, i32 c, i32 d, words<Interleaved> u_ab,
+                                                words<Interleaved> u_cd, bytes zero) {
+    return {_mm256_packus_epi16(upper_halves(a, b, u_ab, zero), upper_halves(c, d, u_cd, zero))};
 }
 template <bool Interleaved>
 inline bytes narrow2_upper(i32 a, i32 b, words<Interleaved> u, bytes zero) {
@@ -170,7 +192,7 @@ inline bytes narrow2_upper(i32 a, i32 b, words<Interleaved> u, bytes zero) {
     if constexpr (Interleaved) {
         return {upper};
     } else {
-        return sort_pairs(upper);
+        return sort8(upper);
     }
 }
 template <bool Interleaved>
@@ -179,26 +201,28 @@ inline bytes narrow2(i32 a, i32 b) {
     if constexpr (Interleaved) {
         return {deal_words(packed)};
     } else {
-        return sort_pairs(packed);
+        return sort8(packed);
     }
 }
 
 // maddubs by (1, 16): each pair of bytes becomes even + 16 * odd, in 16 bits.
-inline bytes pack_nibbles(bytes a, bytes b) {
+template <int Group>
+inline bytes pack_nibbles(loose<Group> a, loose<Group> b) {
     const __m256i weights = _mm256_set1_epi16(0x1001);
-    const __m256i x = _mm256_maddubs_epi16(a.v, weights);
-    const __m256i y = _mm256_maddubs_epi16(b.v, weights);
-    return sort_pairs(_mm256_packus_epi16(x, y));
+    const __m256i packed = _mm256_packus_epi16(_mm256_maddubs_epi16(a.v, weights), _mm256_maddubs_epi16(b.v, weights));
+    return Group == 8 ? sort4(packed) : sort2(packed);
 }
 // maddubs by (1, 4), then madd by (1, 16): each four bytes become one, in 32 bits.
-inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
-    const __m256i pairs = _mm256_set1_epi16(0x0401);
-    const __m256i quads = _mm256_set1_epi32(0x00100001);
-    const i32 w = {_mm256_madd_epi16(_mm256_maddubs_epi16(a.v, pairs), quads)};
-    const i32 x = {_mm256_madd_epi16(_mm256_maddubs_epi16(b.v, pairs), quads)};
-    const i32 y = {_mm256_madd_epi16(_mm256_maddubs_epi16(c.v, pairs), quads)};
-    const i32 z = {_mm256_madd_epi16(_mm256_maddubs_epi16(d.v, pairs), quads)};
-    return narrow4<false>(w, x, y, z, bytes{_mm256_setzero_si256()});
+inline __m256i pack_quads(__m256i a) {
+    const __m256i pairs = _mm256_maddubs_epi16(a, _mm256_set1_epi16(0x0401));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x00100001));
+}
+template <int Group>
+inline bytes pack_crumbs(loose<Group> a, loose<Group> b, loose<Group> c, loose<Group> d) {
+    const __m256i ab = _mm256_packs_epi32(pack_quads(a.v), pack_quads(b.v));
+    const __m256i cd = _mm256_packs_epi32(pack_quads(c.v), pack_quads(d.v));
+    const __m256i packed = _mm256_packus_epi16(ab, cd);
+    return Group == 8 ? sort2(packed) : sort1(packed);
 }
 
 // --- table -------------------------------------------------------------------------------------------------------

@@ -103,19 +103,50 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {_mm512_xor_si512(a.v, b.v)};
 }
-inline bytes min_u8(bytes a, bytes b) {
-    return {_mm512_min_epu8(a.v, b.v)};
-}
-inline bytes max_u8(bytes a, bytes b) {
-    return {_mm512_max_epu8(a.v, b.v)};
-}
 inline bytes max_u16(bytes a, bytes b) {
     return {_mm512_max_epu16(a.v, b.v)};
 }
 
-// Eight-byte pieces of a packed register: a0 b0 a1 b1 a2 b2 a3 b3 -> a0 a1 a2 a3 b0 b1 b2 b3.
-inline bytes sort_pairs(__m512i packed) {
-    return {_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packed)};
+// Codes as packing twice leaves them, in groups of Group codes:
+//
+//   4   a0 b0 c0 d0 | a1 b1 c1 d1 | a2 b2 c2 d2 | a3 b3 c3 d3
+//   8   a0 b0 | a1 b1 | a2 b2 | a3 b3
+//
+// Fields of less than a byte are packed in that order, and one permutation after it serves twice or four times the codes.
+template <int Group>
+struct loose {
+    __m512i v;
+};
+template <int Group>
+inline loose<Group> min_u8(loose<Group> a, bytes b) {
+    return {_mm512_min_epu8(a.v, b.v)};
+}
+template <int Group>
+inline loose<Group> max_u8(loose<Group> a, bytes b) {
+    return {_mm512_max_epu8(a.v, b.v)};
+}
+
+// Pieces of a packed register, by quarters, to element order: of eight bytes, of four, of two.
+inline bytes sort8(__m512i x) {
+    return {_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), x)};
+}
+inline bytes sort4(__m512i x) {
+    return {_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), x)};
+}
+inline bytes sort2(__m512i x) {
+    // Word 4 i + q comes from 8 q + i, so lane l takes its lower word from 16 (l & 1) + (l >> 1), its upper one 8 further on.
+    const __m512i l = ramp(0, 1);
+    const __m512i odd = _mm512_and_si512(l, _mm512_set1_epi32(1));
+    const __m512i from = _mm512_add_epi32(_mm512_slli_epi32(odd, 4), _mm512_srli_epi32(l, 1));
+    const __m512i order =
+        _mm512_add_epi32(_mm512_slli_epi32(from, 16), _mm512_add_epi32(from, _mm512_set1_epi32(8 << 16)));
+    return {_mm512_permutexvar_epi16(order, x)};
+}
+inline bytes sorted(loose<4> codes) {
+    return sort4(codes.v);
+}
+inline bytes sorted(loose<8> codes) {
+    return sort8(codes.v);
 }
 template <int Bits>
 inline bytes max_signed(bytes a, bytes b) {
@@ -147,20 +178,12 @@ inline __m512i deal_bytes(__m512i x) {
     return _mm512_shuffle_epi8(
         x, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15)));
 }
-// Four-byte pieces of a register packed twice: a0 b0 c0 d0 | a1 b1 c1 d1 | .. -> a0 a1 a2 a3 b0 b1 ..
-inline bytes sort_quads(__m512i packed) {
-    return {_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), packed)};
-}
 template <bool Interleaved>
-inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
+inline loose<Interleaved ? 8 : 4> narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const __m512i ab = _mm512_add_epi16(_mm512_packs_epi32(a.v, b.v), zero.v);
     const __m512i cd = _mm512_add_epi16(_mm512_packs_epi32(c.v, d.v), zero.v);
     const __m512i packed = _mm512_packus_epi16(ab, cd);
-    if constexpr (Interleaved) {
-        return sort_pairs(deal_bytes(packed));
-    } else {
-        return sort_quads(packed);
-    }
+    return {Interleaved ? deal_bytes(packed) : packed};
 }
 
 // Upper halves of a + u and b + v, u and v the random words, plus `zero`, in element order.
@@ -179,8 +202,8 @@ inline __m512i upper_halves(i32 a, i32 b, words<false> w, bytes zero) {
     return _mm512_mask_add_epi16(_mm512_add_epi16(h, zero.v), carries, h, _mm512_add_epi16(zero.v, one));
 }
 template <class Words>
-inline bytes narrow4_upper(i32 a, i32 b, i32 c, i32 d, Words u_ab, Words u_cd, bytes zero) {
-    return sort_pairs(_mm512_packus_epi16(upper_halves(a, b, u_ab, zero), upper_halves(c, d, u_cd, zero)));
+inline loose<8> narrow4_upper(i32 a, i32 b, i32 c, i32 d, Words u_ab, Words u_cd, bytes zero) {
+    return {_mm512_packus_epi16(upper_halves(a, b, u_ab, zero), upper_halves(c, d, u_cd, zero))};
 }
 template <class Words>
 inline bytes narrow2_upper(i32 a, i32 b, Words u, bytes zero) {
@@ -192,22 +215,37 @@ inline bytes narrow2(i32 a, i32 b) {
     if constexpr (Interleaved) {
         return {deal_words(packed)};
     } else {
-        return sort_pairs(packed);
+        return sort8(packed);
     }
 }
 
 // maddubs by (1, 16): each pair of bytes becomes even + 16 * odd, in 16 bits.
-inline bytes pack_nibbles(bytes a, bytes b) {
+template <int Group>
+inline bytes pack_nibbles(loose<Group> a, loose<Group> b) {
     const __m512i weights = _mm512_set1_epi16(0x1001);
-    return sort_pairs(_mm512_packus_epi16(_mm512_maddubs_epi16(a.v, weights), _mm512_maddubs_epi16(b.v, weights)));
+    const __m512i packed = _mm512_packus_epi16(_mm512_maddubs_epi16(a.v, weights), _mm512_maddubs_epi16(b.v, weights));
+    return Group == 8 ? sort4(packed) : sort2(packed);
 }
 // maddubs by (1, 4), then madd by (1, 16): each four bytes become one, in 32 bits.
-inline i32 pack_quads(bytes a) {
-    const __m512i pairs = _mm512_maddubs_epi16(a.v, _mm512_set1_epi16(0x0401));
-    return {_mm512_madd_epi16(pairs, _mm512_set1_epi32(0x00100001))};
+inline __m512i pack_quads(__m512i a) {
+    const __m512i pairs = _mm512_maddubs_epi16(a, _mm512_set1_epi16(0x0401));
+    return _mm512_madd_epi16(pairs, _mm512_set1_epi32(0x00100001));
 }
-inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
-    return narrow4<false>(pack_quads(a), pack_quads(b), pack_quads(c), pack_quads(d), bytes{_mm512_setzero_si512()});
+// Bytes 4 q + i of every 16 to 4 i + q.
+inline __m512i transpose_bytes(__m512i x) {
+    return _mm512_shuffle_epi8(
+        x, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)));
+}
+template <int Group>
+inline bytes pack_crumbs(loose<Group> a, loose<Group> b, loose<Group> c, loose<Group> d) {
+    const __m512i ab = _mm512_packs_epi32(pack_quads(a.v), pack_quads(b.v));
+    const __m512i cd = _mm512_packs_epi32(pack_quads(c.v), pack_quads(d.v));
+    const __m512i packed = _mm512_packus_epi16(ab, cd);
+    if constexpr (Group == 8) {
+        return sort2(packed);
+    } else {
+        return {transpose_bytes(sort4(packed).v)};
+    }
 }
 
 // --- table -------------------------------------------------------------------------------------------------------

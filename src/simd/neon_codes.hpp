@@ -132,6 +132,9 @@ inline bytes max_unsigned(bytes a, bytes b) {
     }
 }
 
+inline bytes sorted(bytes codes) {
+    return codes;
+}
 template <bool>
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const int16x8_t ab = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a.v), b.v), s16(zero));

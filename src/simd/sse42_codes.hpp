@@ -118,6 +118,9 @@ inline bytes max_unsigned(bytes a, bytes b) {
     }
 }
 
+inline bytes sorted(bytes codes) {
+    return codes;
+}
 template <bool>
 inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const __m128i ab = _mm_add_epi16(_mm_packs_epi32(a.v, b.v), zero.v);

@@ -28,20 +28,24 @@
 //              expand(w, a, b)             zero-extended, as a pair
 //   narrow     narrow4<Interleaved>(a, b, c, d, zero)   two pairs: saturate to int16, add 16-bit `zero`, saturate to uint8;
 //                                          0 <= zero <= 255, and no lane exceeds 255 - zero, so that the sum fits;
-//                                          any lane may be given where conversion_saturates
+//                                          any lane may be given where conversion_saturates. The codes are loose: in an
+//                                          order of their own, which their type tells
 //              narrow4_upper(a, b, c, d, u, v, zero)    the same of the upper halves of the lanes, once words
 //                                          u are added to the first pair and v to the second
+//              sorted(loose)               bytes in element order
+//              pack_nibbles(a, b)          2 registers of loose codes 0..15 -> 1, in element order
+//              pack_crumbs(a, b, c, d)     the same of 4, of codes 0..3
+//              min_u8(loose, bytes), max_u8(loose, bytes)
 //              narrow2<Interleaved>(a, b)  a pair: saturate to uint16
 //              narrow2_upper(a, b, u, zero)    a pair: upper halves of the lanes once words u are added, plus
 //                                          16-bit `zero`, modulo 2^16
-//              pack_nibbles(a, b)          2 registers of codes 0..15 -> 1    pack_crumbs(a, b, c, d)    codes 0..3
-//              splat_u8, splat_u16, splat_pattern, min_u8, max_u8, max_u16, bytes ^ bytes
+//              splat_u8, splat_u16, splat_pattern, max_u16, bytes ^ bytes
 //   patterns   max_signed<bits>(a, b), max_unsigned<bits>(a, b)    bytes as integers of 16, 32 or 64 bits
 //   table      make_table(float[16])       table32        lookup(Q, p, table32, f32[4])
 //              make_table(uint16_t[16])    table16        lookup(Q, p, table16, bytes[2])
 //                                          4 * lanes fields of 2 or 4 bits at p, each replaced by its entry
 //
-// All results but pairs are in element order. Pointers need no alignment, except that Store::stream wants whole 64-byte lines
+// All results but pairs and loose codes are in element order. Pointers need no alignment, except that Store::stream wants whole 64-byte lines
 // written back to back from an aligned address. The scalar instruction set has no vectors and no header here: its
 // kernels are the element loops of kernels/elementwise.hpp, the model that the others are compared with.
 #pragma once
