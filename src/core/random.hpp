@@ -12,13 +12,12 @@
 //
 // so the words of a block, laid out little-endian, are the u of its elements in order. Philox (Salmon et al., "Parallel
 // random numbers: as easy as 1, 2, 3", SC11) decorrelates seeds and blocks, and mix, a hash with two multiplications, makes
-// 192 entries of its keys: both are amortized over 65,536 elements. The entries are three wheels of 64, 65 and 63 positions,
-// lengths without a common divisor, so that no two of the 32,768 pairs of a block find them in the same position. A word then
-// costs a multiplication, two exclusive ors and a shift. A random odd factor is universal hashing by multiplication
-// (Dietzfelbinger et al., "A reliable randomized algorithm for the closest-pair problem", J. Algorithms 25, 1997); what is
-// weak about it, the lowest bits of x, reaches one half of w together with its upper bits. Counters of entries advance by
-// 2^32 divided by the golden ratio: by one instead, their upper halves would stay the same, and the first step of mix would
-// do nothing.
+// 192 entries of its keys, once in 65,536 elements. The entries are three wheels of 64, 65 and 63 positions, lengths without
+// a common divisor, so that no two of the 32,768 pairs of a block find them in the same position. A word then costs a
+// multiplication, two exclusive ors and a shift. A random odd factor is universal hashing by multiplication (Dietzfelbinger
+// et al., "A reliable randomized algorithm for the closest-pair problem", J. Algorithms 25, 1997); what is weak about it, the
+// lowest bits of x, reaches one half of w together with its upper bits. Counters of entries advance by 2^32 divided by the
+// golden ratio: by one instead, their upper halves would stay the same, and the first step of mix would do nothing.
 #pragma once
 
 #include "core/types.hpp"
@@ -69,47 +68,68 @@ inline uint32_t mix(uint32_t x, uint32_t key) {
     return x;
 }
 
-// u(seed, first), u(seed, first + 1), ...
+// u(seed, first), u(seed, first + 1), ... of which n are asked for.
 class WordSequence {
 public:
-    WordSequence(uint64_t seed, uint64_t first) : seed_(seed), index_(first) {
-        turn_to_block();
-        word_ = word();
+    WordSequence(uint64_t seed, uint64_t first, uint64_t n = UINT64_MAX) : seed_(seed), index_(first), end_(first + n) {
+        if (index_ % block_size != 0) {
+            turn_to_block();
+            word_ = word();
+        }
     }
 
     uint16_t next() {
-        if (index_++ % 2 == 0) {
-            return static_cast<uint16_t>(word_);
+        const bool odd = index_ % 2 != 0;
+        if (!odd) {
+            if (index_ % block_size == 0) {
+                turn_to_block();
+            }
+            word_ = word();
         }
-        const auto u = static_cast<uint16_t>(word_ >> 16);
-        if ((index_ & 0xffff) == 0) {
-            turn_to_block();
-        }
-        word_ = word();
-        return u;
+        ++index_;
+        return static_cast<uint16_t>(odd ? word_ >> 16 : word_);
     }
 
 private:
+    static constexpr uint64_t block_size = uint64_t{1} << random_block_bits;
+
+    // Makes the entries that the rest of the words in this block need.
     void turn_to_block() {
         const BlockKeys keys = block_keys(seed_, index_ >> random_block_bits);
-        for (uint32_t i = 0; i < wheel_entries; ++i) {
+        const uint64_t n = end_ - index_;
+        const uint32_t pairs = n < block_size ? static_cast<uint32_t>(n) / 2 + 1 : wheel_entries;
+        fill(keys, 0, left_wheel, pairs);
+        fill(keys, left_wheel, right_wheel, pairs);
+        fill(keys, left_wheel + right_wheel, factor_wheel, pairs);
+    }
+    void fill(const BlockKeys& keys, uint32_t first, uint32_t size, uint32_t pairs) {
+        for (uint32_t k = 0; k < size && k < pairs; ++k) {
+            const uint32_t i = first + (pair() + k) % size;
             entries_[i] = mix(keys.k0 + i * counter_step, keys.k1);
         }
     }
 
+    uint32_t pair() const { return static_cast<uint32_t>(index_ % block_size) >> 1; }
+
     uint32_t word() const {
-        const auto pair = static_cast<uint32_t>(index_ & 0xffff) >> 1;
-        const uint32_t left = entries_[pair % left_wheel];
-        const uint32_t right = entries_[left_wheel + pair % right_wheel];
-        const uint32_t factor = entries_[left_wheel + right_wheel + pair % factor_wheel];
+        const uint32_t left = entries_[pair() % left_wheel];
+        const uint32_t right = entries_[left_wheel + pair() % right_wheel];
+        const uint32_t factor = entries_[left_wheel + right_wheel + pair() % factor_wheel];
         const uint32_t x = (left ^ right) * (2 * factor + 1);
         return x ^ (x >> 16);
     }
 
     uint64_t seed_;
     uint64_t index_;
-    uint32_t word_;
+    uint64_t end_;
+    uint32_t word_ = 0;
     uint32_t entries_[wheel_entries];
+};
+
+// For what rounds without them: a WordSequence that nobody reads is not free with every compiler.
+struct ZeroWords {
+    ZeroWords(uint64_t, uint64_t, uint64_t) {}
+    uint16_t next() { return 0; }
 };
 
 }  // namespace

@@ -3,6 +3,8 @@
 // arithmetic that vector units lack, and eight bytes per element leave a scalar loop near store-bound.
 #pragma once
 
+#include <type_traits>
+
 #include "core/packing.hpp"
 #include "core/random.hpp"
 #include "core/semantics.hpp"
@@ -28,15 +30,18 @@ inline void reduce_element(unsigned char* p, typename F::compute v) {
     store_element<F>(p, O == Reduce::set ? v : accumulate(load_element<F>(p), v));
 }
 
+template <Round R>
+using WordsFor = std::conditional_t<R == Round::stochastic, WordSequence, ZeroWords>;
+
 template <class F, class Q, Round R>
 void quantize(const KernelArgs& a) {
     using T = typename F::compute;
     const T inverse = static_cast<T>(a.inverse);
     const CodeRange range = range_of(a);
     auto* out = static_cast<unsigned char*>(a.out);
-    WordSequence words(a.seed, a.offset);
+    WordsFor<R> words(a.seed, a.offset, a.n);
     for (size_t i = 0; i < a.n; ++i) {
-        const uint16_t u = R == Round::stochastic ? words.next() : uint16_t{0};
+        const uint16_t u = words.next();
         const T x = load_element<F>(element(a.in, i, F::bits));
         store_code<Q>(out, i, quantize_element<Q, R>(x, inverse, range, u));
     }
@@ -59,9 +64,9 @@ void requantize(const KernelArgs& a) {
     const T inverse = static_cast<T>(a.inverse);
     const T scale = static_cast<T>(a.scale);
     const CodeRange range = range_of(a);
-    WordSequence words(a.seed, a.offset);
+    WordsFor<R> words(a.seed, a.offset, a.n);
     for (size_t i = 0; i < a.n; ++i) {
-        const uint16_t u = R == Round::stochastic ? words.next() : uint16_t{0};
+        const uint16_t u = words.next();
         const T x = load_element<F>(element(a.in, i, F::bits));
         const uint64_t q = quantize_element<Q, R>(x, inverse, range, u);
         reduce_element<F, O>(element(a.out, i, F::bits), dequantize_element<Q>(q, scale, range.zero_point));

@@ -25,8 +25,7 @@ struct NoWords {
 // every store may change it.
 class Wheels {
     // Each wheel goes on beyond its end for as long as take() reads, so that nobody has to look where the end is in between.
-    static constexpr size_t repeated = 2 * simd::lanes + 1;
-    static constexpr size_t beyond = repeated + simd::lanes;
+    static constexpr size_t beyond = 2 * simd::lanes;
 
 public:
     // Out of line: one copy serves all kernels.
@@ -63,7 +62,7 @@ private:
             made += run;
         }
         if (count > Size) {
-            __builtin_memcpy(wheel + Size, wheel, repeated * sizeof wheel[0]);
+            __builtin_memcpy(wheel + Size, wheel, beyond * sizeof wheel[0]);
         }
     }
 

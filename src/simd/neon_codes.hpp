@@ -141,7 +141,7 @@ inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const int16x8_t cd = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c.v), d.v), s16(zero));
     return {vqmovun_high_s16(vqmovun_s16(ab), cd)};
 }
-// Upper halves of a + u and b + u, u the random words, plus `zero`.
+// Upper halves of a + u and b + v, u and v the random words, plus `zero`.
 inline int16x8_t upper_halves(i32 a, i32 b, words<false> w, bytes zero) {
     i32 u;
     i32 v;

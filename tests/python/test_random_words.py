@@ -108,8 +108,11 @@ def test_no_correlation_at_lags(seed):
     u = words(seed, 0, N + 65536)
     for lag in (*range(1, 71), *WHEEL_LAGS, 1024, 4096, 65536):
         assert abs(correlation(u[:N], u[lag : N + lag])) < SIGMAS, lag
-        parity = (u[:N] ^ u[lag : N + lag]) & 1  # lowest bits, where weak generators are weakest
-        assert abs(parity.sum() - N / 2) < SIGMAS * np.sqrt(N) / 2, lag
+        # Lowest bits, where weak generators are weakest. Those of the halves of one word, from even elements on, are as
+        # often equal as not, but vary more than independent bits do (docs/random_words.md).
+        first = slice(1, N, 2) if lag == 1 else slice(N)
+        parity = (u[:N] ^ u[lag : N + lag])[first] & 1
+        assert abs(parity.sum() - len(parity) / 2) < SIGMAS * np.sqrt(len(parity)) / 2, lag
 
 
 @pytest.mark.parametrize("seed", [0, 7])
