@@ -103,8 +103,13 @@ private:
         fill(keys, left_wheel + right_wheel, factor_wheel, pairs);
     }
     void fill(const BlockKeys& keys, uint32_t first, uint32_t size, uint32_t pairs) {
-        for (uint32_t k = 0; k < size && k < pairs; ++k) {
-            const uint32_t i = first + (pair() + k) % size;
+        const uint32_t begin = pair() % size;
+        const uint32_t end = begin + (pairs < size ? pairs : size);
+        make(keys, first + begin, first + (end < size ? end : size));
+        make(keys, first, first + (end < size ? 0 : end - size));
+    }
+    void make(const BlockKeys& keys, uint32_t i, uint32_t end) {
+        for (; i < end; ++i) {
             entries_[i] = mix(keys.k0 + i * counter_step, keys.k1);
         }
     }
