@@ -26,6 +26,7 @@ struct NoWords {
 class Wheels {
     // Each wheel goes on beyond its end for as long as take() reads, so that nobody has to look where the end is in between.
     static constexpr size_t beyond = 2 * simd::lanes;
+    static_assert(beyond <= left_wheel && beyond <= right_wheel && beyond <= factor_wheel);
 
 public:
     // Out of line: one copy serves all kernels.
@@ -137,8 +138,8 @@ private:
     }
     template <size_t Size>
     PIQUANT_INLINE static size_t turned(size_t position, size_t pairs) {
-        const size_t left = (Size - pairs) * sizeof(uint32_t);
-        return position < left ? position + pairs * sizeof(uint32_t) : position - left;
+        const size_t stays_below = (Size - pairs) * sizeof(uint32_t);
+        return position < stays_below ? position + pairs * sizeof(uint32_t) : position - stays_below;
     }
 
     const Wheels& wheels_;

@@ -45,9 +45,9 @@
 //              make_table(uint16_t[16])    table16        lookup(Q, p, table16, bytes[2])
 //                                          4 * lanes fields of 2 or 4 bits at p, each replaced by its entry
 //
-// All results but pairs and loose codes are in element order. Pointers need no alignment, except that Store::stream wants whole 64-byte lines
-// written back to back from an aligned address. The scalar instruction set has no vectors and no header here: its
-// kernels are the element loops of kernels/elementwise.hpp, the model that the others are compared with.
+// All results but pairs and loose codes are in element order. Pointers need no alignment, except that Store::stream wants
+// whole 64-byte lines written back to back from an aligned address. The scalar instruction set has no vectors and no header
+// here: its kernels are the element loops of kernels/elementwise.hpp, the model that the others are compared with.
 #pragma once
 
 #include "core/types.hpp"
