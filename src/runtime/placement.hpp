@@ -1,26 +1,20 @@
 // On which CPUs a pool's threads run.
 //
-// Linux on a virtual machine takes a virtual CPU that is halted for one whose time another guest has, and likes to wake a
-// thread on the CPU of whoever wakes it rather than there. A worker that is woken behind its caller waits for milliseconds,
-// while the other CPU stands idle.
+// Linux on a virtual machine takes a virtual CPU that is halted for one whose time another guest has, and wakes a thread
+// where it slept rather than there. A worker that wakes behind its caller has to wait for it, for milliseconds, while another
+// CPU stands idle: two threads are no faster than one. So it is told to run elsewhere.
 #pragma once
 
+#include <cstddef>
 #include <thread>
-#include <vector>
 
 namespace piquant {
 
-class Placement {
-public:
-    // Lets the threads run where this one may, but on the CPU that it is on; unless that leaves fewer CPUs than threads. A
-    // system call per thread when the CPU is another than the last time.
-    void keep_off_this_cpu(std::vector<std::thread>& threads);
+// The CPU that the calling thread is on; -1 where the system does not tell.
+int current_cpu();
 
-    // For threads that are new.
-    void forget() { kept_off_ = -1; }
-
-private:
-    int kept_off_ = -1;
-};
+// Lets a thread run where the calling one may, but for `cpu`; unless that leaves fewer CPUs than `threads`. Costs two system
+// calls; for a thread that sleeps, it decides where it wakes.
+void keep_off(int cpu, std::thread& thread, size_t threads);
 
 }  // namespace piquant

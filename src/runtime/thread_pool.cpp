@@ -1,13 +1,16 @@
 #include "runtime/thread_pool.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <functional>
 #include <mutex>
 #include <new>
 #include <system_error>
-#include <vector>
+#include <thread>
 
 #include "runtime/cpu_count.hpp"
 #include "runtime/pause.hpp"
+#include "runtime/placement.hpp"
 
 #if !defined(_WIN32)
 #include <pthread.h>
@@ -55,10 +58,6 @@ struct ForkRegistry {
             p->next_->link_ = p->link_;
         }
     }
-};
-
-struct ThreadPool::Workers {
-    std::vector<std::thread> threads;
 };
 
 namespace {
@@ -117,7 +116,6 @@ void ThreadPool::abandon_after_fork() {
     workers_ = nullptr;
     wanted_ = 1;
     gate_.store(0);
-    sleepers_.store(false);
     stop_.store(false);
     taken_.store(0);
     users.store(0);
@@ -169,14 +167,13 @@ void ThreadPool::participate(size_t participant) {
     }
 }
 
-// Hands out a new ticket, and wakes those who sleep, if that pays.
+// Hands out a new ticket, and wakes the owners of regions who sleep, if that pays.
 void ThreadPool::call_workers(size_t chunks) {
     ticket_.fetch_add(1, std::memory_order_seq_cst);
-    if (sleepers_.load(std::memory_order_seq_cst) && !is_isolated(chunks)) {
-        if (chunks > long_job * participants_) {
-            placement_.keep_off_this_cpu(workers_->threads);
-        }
-        wake_sleepers();
+    const std::span<Worker> owners = first_workers(region_count_ - 1);
+    const auto sleeps = [](const Worker& w) { return w.asleep.load(std::memory_order_seq_cst) != 0; };
+    if (std::any_of(owners.begin(), owners.end(), sleeps) && !is_isolated(chunks)) {
+        wake(owners);
     }
 }
 
@@ -191,19 +188,25 @@ bool ThreadPool::is_isolated(size_t chunks) {
     return isolated;
 }
 
-// Once: who has been woken but has no CPU yet, behind the caller on the same one perhaps, would cost a system call with every
-// job.
-void ThreadPool::wake_sleepers() {
-    if (sleepers_.exchange(false, std::memory_order_seq_cst)) {
-        wakes_.fetch_add(1, std::memory_order_release);
-        wakes_.notify_all();
+// Each once: who has been woken but has no CPU yet would cost a system call with every job.
+void ThreadPool::wake(std::span<Worker> workers) {
+    const int here = current_cpu();
+    for (Worker& w : workers) {
+        if (w.asleep.load(std::memory_order_seq_cst) != 0) {
+            if (w.cpu.load(std::memory_order_relaxed) == here) {
+                keep_off(here, w.thread, participants_ - 1);
+            }
+            if (w.asleep.exchange(0, std::memory_order_seq_cst) != 0) {
+                w.asleep.notify_one();
+            }
+        }
     }
 }
 
 // Waits for a ticket other than `seen`. Between two looks it reads the clock, which takes as long as a pause instruction.
 // Thousands of those in a row are how a hypervisor knows a thread that waits for a lock: it interrupts the virtual CPU, and
 // the next job begins microseconds later there.
-uint32_t ThreadPool::await_ticket(uint32_t seen) {
+uint32_t ThreadPool::await_ticket(Worker& self, uint32_t seen) {
     if (may_spin_) {
         const auto deadline = std::chrono::steady_clock::now() + spin_time;
         do {
@@ -214,21 +217,22 @@ uint32_t ThreadPool::await_ticket(uint32_t seen) {
         } while (std::chrono::steady_clock::now() < deadline);
     }
     for (;;) {
-        const uint32_t wakes = wakes_.load(std::memory_order_acquire);
-        // Whoever changes the ticket after this look at it knows of a sleeper, and changes wakes_.
-        sleepers_.store(true, std::memory_order_seq_cst);
+        self.cpu.store(current_cpu(), std::memory_order_relaxed);
+        // Whoever changes the ticket after this look at it sees the sleeper, and wakes it if it is wanted.
+        self.asleep.store(1, std::memory_order_seq_cst);
         const uint32_t ticket = ticket_.load(std::memory_order_seq_cst);
         if (ticket != seen) {
+            self.asleep.store(0, std::memory_order_relaxed);
             return ticket;
         }
         // Woken for the ticket that it has, by a caller who was slow to do it, it reports itself again.
-        wakes_.wait(wakes, std::memory_order_acquire);
+        self.asleep.wait(1, std::memory_order_acquire);
     }
 }
 
-void ThreadPool::work(size_t participant, uint32_t ticket) {
+void ThreadPool::work(Worker& self, size_t participant, uint32_t ticket) {
     for (;;) {
-        ticket = await_ticket(ticket);
+        ticket = await_ticket(self, ticket);
         if (stop_.load(std::memory_order_acquire)) {
             return;
         }
@@ -246,14 +250,12 @@ void ThreadPool::start_workers(size_t threads) {
     try {
         may_spin_ = threads <= usable_cpus();
         regions_ = std::make_unique<Region[]>(threads);
-        auto workers = std::make_unique<Workers>();
-        workers->threads.reserve(threads - 1);
-        workers_ = workers.release();
-        placement_.forget();
+        workers_ = new Worker[threads - 1];
         [[maybe_unused]] const SignalsBlocked blocked;
         const uint32_t ticket = ticket_.load(std::memory_order_relaxed);
         for (size_t i = 1; i < threads; ++i) {
-            workers_->threads.emplace_back(&ThreadPool::work, this, i, ticket);
+            Worker& w = workers_[i - 1];
+            w.thread = std::thread(&ThreadPool::work, this, std::ref(w), i, ticket);
             participants_ = i + 1;
         }
     } catch (const std::bad_alloc&) {
@@ -266,11 +268,12 @@ void ThreadPool::stop_workers() {
     if (workers_ != nullptr) {
         stop_.store(true, std::memory_order_release);
         ticket_.fetch_add(1, std::memory_order_seq_cst);
-        wake_sleepers();
-        for (std::thread& t : workers_->threads) {
-            t.join();
+        const std::span<Worker> workers = first_workers(participants_ - 1);
+        wake(workers);
+        for (Worker& w : workers) {
+            w.thread.join();
         }
-        delete workers_;
+        delete[] workers_;
         workers_ = nullptr;
         stop_.store(false, std::memory_order_relaxed);
     }

@@ -5,8 +5,9 @@
 // never waits for a worker that has not begun: what nobody has claimed it does itself, and then waits only for chunks
 // in progress. So a parked, throttled or missing worker costs nothing but its help.
 //
-// Workers spin for some tens of microseconds after a job, for the next one, then sleep in the kernel. A short job that comes
-// by itself does not wake them: it is over before they arrive. For a long one they stay off the caller's CPU.
+// Workers spin for some tens of microseconds after a job, for the next one, then sleep in the kernel. A job wakes those who
+// own a region of it, and none that lies asleep on the caller's CPU without sending it to another. A short job that comes by
+// itself wakes nobody: it is over before they arrive.
 //
 // One job at a time: a caller that finds the pool taken runs its job alone rather than wait.
 #pragma once
@@ -16,9 +17,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <thread>
-
-#include "runtime/placement.hpp"
 
 namespace piquant {
 
@@ -32,11 +32,8 @@ public:
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
 
-    // In chunks, which partition.hpp cuts. Jobs of no more than the first move at most 512 KiB, and take less time than to
-    // wake a thread. Jobs of more than the second for each thread move more than 8 MiB for each, and take longer than to move
-    // one to another CPU.
+    // In chunks, which partition.hpp cuts: jobs of no more move at most 512 KiB, and take less time than to wake a thread.
     static constexpr size_t short_job = 8;
-    static constexpr size_t long_job = 8;
 
     // Runs all chunks and returns when all are done. Uses up to `threads` threads, caller included; they start here,
     // the first time. Fewer, if the system grants fewer; then it is asked again some jobs later.
@@ -48,14 +45,22 @@ public:
 
 private:
     friend struct ForkRegistry;
+    struct alignas(64) Worker {
+        std::thread thread;
+        std::atomic<uint32_t> asleep{0};  // 1: it waits for a change of this, or is about to, and nobody woke it yet
+        std::atomic<int> cpu{-1};         // where it went to sleep
+    };
+
     void abandon_after_fork();
     void start_workers(size_t threads);
     void stop_workers();
     void call_workers(size_t chunks);
     bool is_isolated(size_t chunks);
-    void wake_sleepers();
-    uint32_t await_ticket(uint32_t seen);
-    void work(size_t participant, uint32_t ticket);
+    void wake(std::span<Worker> workers);
+    uint32_t await_ticket(Worker& self, uint32_t seen);
+    void work(Worker& self, size_t participant, uint32_t ticket);
+    // The first of participants 1, 2, .. .
+    std::span<Worker> first_workers(size_t count) { return {workers_, count}; }
     void participate(size_t participant);
 
     // Pools of one process, for fork.
@@ -67,8 +72,7 @@ private:
     size_t wanted_ = 1;        // threads the workers were started for; guarded by taken_
     uint32_t short_jobs_ = 0;  // jobs since then that had fewer; guarded by taken_
 
-    struct Workers;
-    Workers* workers_ = nullptr;  // guarded by taken_; leaked in a forked child, where the threads do not exist
+    Worker* workers_ = nullptr;  // guarded by taken_; leaked in a forked child, where the threads do not exist
 
     struct alignas(64) Region {
         std::atomic<size_t> next{0};
@@ -79,12 +83,9 @@ private:
     // leaves; the owner closes it and waits for the count to fall to zero before the job goes out of scope.
     alignas(64) std::atomic<uint64_t> gate_{0};
     alignas(64) std::atomic<uint32_t> ticket_{0};  // changes with every job
-    std::atomic<bool> sleepers_{false};            // whether workers may be asleep that were not woken yet
-    std::atomic<uint32_t> wakes_{0};               // what they wait on
     std::atomic<bool> stop_{false};
     bool may_spin_ = false;
-    std::chrono::steady_clock::time_point last_short_job_;  // that met sleepers; guarded by taken_, as is the next
-    Placement placement_;
+    std::chrono::steady_clock::time_point last_short_job_;  // that met sleepers; guarded by taken_
 
     Run run_ = nullptr;
     void* job_ = nullptr;

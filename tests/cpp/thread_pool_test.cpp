@@ -5,8 +5,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <fstream>
 #include <memory>
-#include <set>
+#include <sstream>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -17,6 +19,7 @@
 #endif
 #if defined(__linux__)
 #include <sched.h>
+#include <unistd.h>
 #endif
 
 namespace piquant {
@@ -198,37 +201,104 @@ TEST(ThreadPoolTest, RowsOfShortJobsWakeTheWorkers) {
 }
 
 #if defined(__linux__)
-// The worker of a long job may run where the caller may, but for one CPU; the caller's own affinity stays.
-TEST(ThreadPoolTest, WorkersOfLongJobsKeepOffTheCallersCpu) {
-    cpu_set_t caller;
-    ASSERT_EQ(sched_getaffinity(0, sizeof caller, &caller), 0);
-    ASSERT_GE(CPU_COUNT(&caller), 2) << "a machine of one CPU cannot tell";
-    ThreadPool pool;
-    struct Seen {
-        cpu_set_t cpus;
-        std::atomic<bool> found{false};
-    } seen;
-    const auto look = [](void* opaque, size_t, size_t participant) {
-        auto& s = *static_cast<Seen*>(opaque);
-        if (participant != 0 && !s.found.load()) {
-            sched_getaffinity(0, sizeof s.cpus, &s.cpus);
-            s.found = true;
+// What the system tells of a thread.
+struct Task {
+    char state = '?';
+    int cpu = -1;
+    long voluntary_switches = -1;
+
+    explicit Task(pid_t id) {
+        const std::string directory = "/proc/self/task/" + std::to_string(id);
+        std::string stat;
+        std::getline(std::ifstream(directory + "/stat"), stat);
+        std::istringstream fields(stat.substr(stat.rfind(')') + 1));
+        fields >> state;
+        std::string field;
+        for (int i = 4; i <= 39; ++i) {
+            fields >> field;
         }
-        std::this_thread::yield();
-    };
-    bool kept_off = false;
-    while (!kept_off) {  // until the worker was asleep before a job; the watchdog ends it
-        seen.found = false;
-        pool.run(look, &seen, 2 * ThreadPool::long_job + 1, 2);
-        kept_off = seen.found.load() && CPU_COUNT(&seen.cpus) == CPU_COUNT(&caller) - 1;
-        pass(longer_than_workers_spin);
+        cpu = std::stoi(field);
+        std::ifstream status(directory + "/status");
+        for (std::string line; std::getline(status, line);) {
+            if (const std::string name = "voluntary_ctxt_switches:"; line.starts_with(name)) {
+                voluntary_switches = std::stol(line.substr(name.size()));
+            }
+        }
     }
-    cpu_set_t both;
-    CPU_AND(&both, &seen.cpus, &caller);
-    EXPECT_TRUE(CPU_EQUAL(&both, &seen.cpus)) << "a CPU that the caller may not use";
-    cpu_set_t after;
-    ASSERT_EQ(sched_getaffinity(0, sizeof after, &after), 0);
-    EXPECT_TRUE(CPU_EQUAL(&caller, &after));
+};
+
+// The workers of a pool that is asleep, by participant; the first place is the caller's.
+std::vector<pid_t> sleeping_workers(ThreadPool& pool, size_t threads) {
+    struct Names {
+        Meeting meeting;
+        std::vector<pid_t> ids;
+    } names{Meeting(threads), std::vector<pid_t>(threads)};
+    pool.run(
+        [](void* opaque, size_t chunk, size_t participant) {
+            auto& n = *static_cast<Names*>(opaque);
+            n.ids[participant] = gettid();
+            Meeting::run(&n.meeting, chunk, participant);
+        },
+        &names, names.meeting.chunks(), threads);
+    EXPECT_TRUE(names.meeting.took_place());
+    for (size_t i = 1; i < threads; ++i) {
+        while (Task(names.ids[i]).state != 'S') {  // the watchdog ends it
+            std::this_thread::yield();
+        }
+    }
+    return names.ids;
+}
+
+cpu_set_t affinity(pid_t thread = 0) {
+    cpu_set_t cpus;
+    EXPECT_EQ(sched_getaffinity(thread, sizeof cpus, &cpus), 0);
+    return cpus;
+}
+
+// A worker that fell asleep on the CPU of the caller wakes on another: it may run wherever the caller may, but there. One that
+// sleeps elsewhere stays as it is, and so does the caller.
+TEST(ThreadPoolTest, SleepersLeaveTheCallersCpu) {
+    const cpu_set_t all = affinity();
+    ASSERT_GE(CPU_COUNT(&all), 2) << "a machine of one CPU cannot tell";
+    ThreadPool pool;
+    for (const bool together : {true, false}) {
+        for (bool met = false; !met;) {  // until the caller stays where it is sent; the watchdog ends it
+            const pid_t worker = sleeping_workers(pool, 2)[1];
+            const int slept_on = Task(worker).cpu;
+            cpu_set_t there;
+            CPU_ZERO(&there);
+            CPU_SET(slept_on, &there);
+            cpu_set_t elsewhere = all;
+            CPU_CLR(slept_on, &elsewhere);
+            ASSERT_EQ(sched_setaffinity(worker, sizeof all, &all), 0);
+            ASSERT_EQ(sched_setaffinity(0, sizeof all, together ? &there : &elsewhere), 0);
+            ASSERT_EQ(sched_setaffinity(0, sizeof all, &all), 0);
+            const int before = sched_getcpu();
+            sleeping_workers(pool, 2);
+            met = sched_getcpu() == before && (before == slept_on) == together;
+            const cpu_set_t now = affinity(worker);
+            ASSERT_TRUE(!met || CPU_EQUAL(&now, together ? &elsewhere : &all));
+        }
+    }
+    const cpu_set_t caller = affinity();
+    EXPECT_TRUE(CPU_EQUAL(&all, &caller));
+}
+
+// A job of two chunks has work for one worker, and lets the others sleep.
+TEST(ThreadPoolTest, WakesNoMoreThanItNeeds) {
+    ThreadPool pool;
+    const std::vector<pid_t> ids = sleeping_workers(pool, 4);
+    const long needed = Task(ids[1]).voluntary_switches;
+    const long others[] = {Task(ids[2]).voluntary_switches, Task(ids[3]).voluntary_switches};
+    while (Task(ids[1]).voluntary_switches == needed) {  // the watchdog ends it
+        for (int i = 0; i < 100; ++i) {
+            Tally t(2);
+            pool.run(Tally::run, &t, 2, 4);
+            ASSERT_TRUE(t.each_once());
+        }
+    }
+    EXPECT_EQ(Task(ids[2]).voluntary_switches, others[0]);
+    EXPECT_EQ(Task(ids[3]).voluntary_switches, others[1]);
 }
 #endif
 

@@ -22,9 +22,8 @@ bool open;        /* bit 0 of gate_ */
 byte inside;      /* the rest of gate_ */
 byte ticket;      /* ticket_ */
 bool stop;        /* stop_ */
-bool sleepers;    /* sleepers_ */
-byte wakes;       /* wakes_ */
-bool asleep[WORKERS]; /* in the kernel, in wakes_.wait() */
+bool asleep[WORKERS];    /* of each worker */
+bool in_kernel[WORKERS]; /* in asleep.wait() */
 byte next[REGIONS];
 byte ran[CHUNKS];
 bool changing;    /* the caller writes the job */
@@ -39,12 +38,14 @@ inline new_ticket() {
 #endif
 }
 
-inline wake_sleepers() {
-    atomic { some = sleepers; sleepers = false };
+inline wake(w) {
+#if BREAK != 7
+    atomic { some = asleep[w]; asleep[w] = false }
+#else
+    some = asleep[w] /* and does not tell the sleeper apart from one that nobody woke */
+#endif
     if
-    :: some ->
-        wakes++;
-        atomic { asleep[0] = false; asleep[1] = false } /* notify_all */
+    :: some -> in_kernel[w] = false /* notify_one */
     :: else
     fi
 }
@@ -81,7 +82,6 @@ proctype Worker(byte me) {
     byte seen = 0;
     byte k, region, chunk;
     bool was_open;
-    byte woken;
     if
     :: true -> goto missing /* a worker that never gets a CPU */
     :: true
@@ -90,24 +90,28 @@ proctype Worker(byte me) {
     :: if /* await_ticket: it may find the new ticket by itself, or sleep until woken */
        :: ticket != seen
        :: true ->
-#if BREAK == 7
-          sleepers = true; /* once only */
-#endif
           do
-          :: woken = wakes;
-#if BREAK < 6
-             sleepers = true;
-#endif
+#if BREAK != 6
+          :: asleep[me - 1] = true;
              if
+             :: ticket != seen -> asleep[me - 1] = false; break
+             :: else
+             fi;
+#else
+          :: if
              :: ticket != seen -> break
              :: else
              fi;
-             /* A futex wait compares and sleeps in one step. */
-             atomic { asleep[me - 1] = (wakes == woken) };
-             !asleep[me - 1]
+             asleep[me - 1] = true; /* looks before it reports itself */
+#endif
+             do /* A futex wait compares and sleeps in one step, and again until the value is another. */
+             :: atomic { asleep[me - 1] -> in_kernel[me - 1] = true };
+                !in_kernel[me - 1]
+             :: !asleep[me - 1] -> break
+             od
           od
        fi;
-       atomic { seen = ticket; woken = 0 };
+       seen = ticket;
        if
        :: stop -> break
        :: else
@@ -129,7 +133,7 @@ missing:
 }
 
 proctype Caller() {
-    byte job, k, region, chunk, c;
+    byte job, k, region, chunk, c, w;
     bool some;
     for (job : 1 .. JOBS) {
         changing = true;
@@ -142,10 +146,13 @@ proctype Caller() {
         changing = false;
         open = true;
         new_ticket();
-        if
-        :: wake_sleepers()
-        :: true /* a short job that comes by itself */
-        fi;
+        for (w : 0 .. WORKERS - 1) {
+            if
+            :: wake(w)
+            :: true /* not needed, or a short job that comes by itself */
+            fi
+        }
+        w = 0;
         participate(0);
 #if BREAK != 3
         open = false;
@@ -161,7 +168,7 @@ proctype Caller() {
     }
     stop = true;
     new_ticket();
-    wake_sleepers();
+    for (w : 0 .. WORKERS - 1) { wake(w) }
     exited == WORKERS
 }
 
