@@ -63,10 +63,11 @@ struct ForkRegistry {
 namespace {
 
 // Longer than the gap between calls of a busy loop, shorter than anyone notices.
-constexpr auto spin_time = std::chrono::microseconds(40);
+constexpr auto spin_time = std::chrono::microseconds(50);
 
-// Short jobs with less between their beginnings are a row of jobs.
-constexpr auto isolation = std::chrono::microseconds(200);
+// Brief jobs with less between them are a row of jobs. Less than the spin: whoever wakes for one of them meets the next awake.
+// With more between them every job would pay for a wake-up, up to three times its own time, and have no help.
+constexpr auto row_gap = std::chrono::microseconds(40);
 
 // Jobs that a pool short of workers runs before it tries again to start them all: a shortage passes unnoticed, and one
 // that lasts costs little.
@@ -121,7 +122,7 @@ void ThreadPool::abandon_after_fork() {
     users.store(0);
 }
 
-void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads) {
+void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads, bool brief) {
     const bool alone = threads < 2 || chunks < 2 || taken_.exchange(1, std::memory_order_acquire) != 0;
     if (!alone && (threads != wanted_ || (participants_ < wanted_ && ++short_jobs_ == retry_interval))) {
         stop_workers();
@@ -144,12 +145,15 @@ void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads) {
         regions_[i].end = chunks * (i + 1) / region_count_;
     }
     gate_.fetch_or(1, std::memory_order_release);
-    call_workers(chunks);
+    const bool left_sleepers = call_workers(brief);
     participate(0);
     gate_.fetch_and(~uint64_t{1}, std::memory_order_acq_rel);
     for (int spins = 0; gate_.load(std::memory_order_acquire) != 0; ++spins) {
         // A worker that lost its CPU inside a chunk may need this one.
         spins < 4096 ? pause() : std::this_thread::yield();
+    }
+    if (left_sleepers) {
+        last_lone_job_ = std::chrono::steady_clock::now();
     }
     taken_.store(0, std::memory_order_release);
 }
@@ -167,25 +171,20 @@ void ThreadPool::participate(size_t participant) {
     }
 }
 
-// Hands out a new ticket, and wakes the owners of regions who sleep, if that pays.
-void ThreadPool::call_workers(size_t chunks) {
+// Hands out a new ticket, and wakes the owners of regions who sleep, if that pays: not for a brief job that comes by itself. In
+// a row of them the second one wakes the workers for the rest. Returns whether it let any sleep.
+bool ThreadPool::call_workers(bool brief) {
     ticket_.fetch_add(1, std::memory_order_seq_cst);
     const std::span<Worker> owners = first_workers(region_count_ - 1);
     const auto sleeps = [](const Worker& w) { return w.asleep.load(std::memory_order_seq_cst) != 0; };
-    if (std::any_of(owners.begin(), owners.end(), sleeps) && !is_isolated(chunks)) {
-        wake(owners);
-    }
-}
-
-// Whether a short job comes long after the one before. In a row of them the second one wakes the workers for the rest.
-bool ThreadPool::is_isolated(size_t chunks) {
-    if (chunks > short_job) {
+    if (std::none_of(owners.begin(), owners.end(), sleeps)) {
         return false;
     }
-    const auto now = std::chrono::steady_clock::now();
-    const bool isolated = now - last_short_job_ > isolation;
-    last_short_job_ = now;
-    return isolated;
+    if (brief && std::chrono::steady_clock::now() - last_lone_job_ > row_gap) {
+        return true;
+    }
+    wake(owners);
+    return false;
 }
 
 // Each once: who has been woken but has no CPU yet would cost a system call with every job.

@@ -6,7 +6,7 @@
 // in progress. So a parked, throttled or missing worker costs nothing but its help.
 //
 // Workers spin for some tens of microseconds after a job, for the next one, then sleep in the kernel. A job wakes those who
-// own a region of it, and none that lies asleep on the caller's CPU without sending it to another. A short job that comes by
+// own a region of it, and none that lies asleep on the caller's CPU without sending it to another. A brief job that comes by
 // itself wakes nobody: it is over before they arrive.
 //
 // One job at a time: a caller that finds the pool taken runs its job alone rather than wait.
@@ -32,12 +32,10 @@ public:
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
 
-    // In chunks, which partition.hpp cuts: jobs of no more move at most 512 KiB, and take less time than to wake a thread.
-    static constexpr size_t short_job = 8;
-
     // Runs all chunks and returns when all are done. Uses up to `threads` threads, caller included; they start here,
-    // the first time. Fewer, if the system grants fewer; then it is asked again some jobs later.
-    void run(Run function, void* job, size_t chunks, size_t threads);
+    // the first time. Fewer, if the system grants fewer; then it is asked again some jobs later. Brief: a job that takes
+    // about as long as to wake a thread, which pays for the later ones of a row only.
+    void run(Run function, void* job, size_t chunks, size_t threads, bool brief = false);
 
     // Calls in progress on the owner of this pool, who counts them. It is here because a forked child has to forget
     // those of the threads that it did not inherit.
@@ -54,8 +52,7 @@ private:
     void abandon_after_fork();
     void start_workers(size_t threads);
     void stop_workers();
-    void call_workers(size_t chunks);
-    bool is_isolated(size_t chunks);
+    bool call_workers(bool brief);
     void wake(std::span<Worker> workers);
     uint32_t await_ticket(Worker& self, uint32_t seen);
     void work(Worker& self, size_t participant, uint32_t ticket);
@@ -85,7 +82,7 @@ private:
     alignas(64) std::atomic<uint32_t> ticket_{0};  // changes with every job
     std::atomic<bool> stop_{false};
     bool may_spin_ = false;
-    std::chrono::steady_clock::time_point last_short_job_;  // that met sleepers; guarded by taken_
+    std::chrono::steady_clock::time_point last_lone_job_;  // end of the last that let workers sleep; guarded by taken_
 
     Run run_ = nullptr;
     void* job_ = nullptr;

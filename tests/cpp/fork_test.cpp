@@ -121,7 +121,7 @@ TEST_F(Fork, WhileAnotherThreadRunsAJob) {
                         std::this_thread::yield();
                     }
                 },
-                &gate, ThreadPool::short_job + 1, 2);  // long enough to wake the worker
+                &gate, 2, 2);
         });
         while (gate.inside.load() < 2) {
             std::this_thread::yield();

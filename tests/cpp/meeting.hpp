@@ -1,7 +1,6 @@
 // A job whose first chunks wait for each other: it ends only where as many threads run side by side.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -24,9 +23,7 @@ struct Meeting {
             }
         }
     }
-    bool took_place() const { return arrived.load() == chunks() && !missed.load() && strangers.load() == 0; }
-    // So many that sleeping threads are woken for it.
-    size_t chunks() const { return std::max(expected, ThreadPool::short_job + 1); }
+    bool took_place() const { return arrived.load() == expected && !missed.load() && strangers.load() == 0; }
 
     const size_t expected;
     const std::thread::id caller = std::this_thread::get_id();
@@ -39,7 +36,7 @@ struct Meeting {
 
 inline bool runs_side_by_side(ThreadPool& pool, size_t threads) {
     Meeting m(threads);
-    pool.run(Meeting::run, &m, m.chunks(), threads);
+    pool.run(Meeting::run, &m, threads, threads);
     return m.took_place();
 }
 

@@ -184,8 +184,8 @@ void pass(std::chrono::microseconds time) {
 }
 constexpr auto longer_than_workers_spin = std::chrono::microseconds(1000);
 
-// A short job that comes by itself leaves sleepers alone; the next one of a row wakes them.
-TEST(ThreadPoolTest, RowsOfShortJobsWakeTheWorkers) {
+// A brief job that comes by itself leaves sleepers alone; the next one of a row wakes them.
+TEST(ThreadPoolTest, RowsOfBriefJobsWakeTheWorkers) {
     ThreadPool pool;
     ASSERT_TRUE(runs_side_by_side(pool, 2));
     pass(longer_than_workers_spin);  // the worker falls asleep
@@ -196,7 +196,7 @@ TEST(ThreadPoolTest, RowsOfShortJobsWakeTheWorkers) {
                 *static_cast<std::atomic<int>*>(opaque) += participant != 0;
                 pass(std::chrono::microseconds(5));
             },
-            &helped, ThreadPool::short_job, 2);
+            &helped, 8, 2, true);
     }
 }
 
@@ -239,7 +239,7 @@ std::vector<pid_t> sleeping_workers(ThreadPool& pool, size_t threads) {
             n.ids[participant] = gettid();
             Meeting::run(&n.meeting, chunk, participant);
         },
-        &names, names.meeting.chunks(), threads);
+        &names, threads, threads);
     EXPECT_TRUE(names.meeting.took_place());
     for (size_t i = 1; i < threads; ++i) {
         while (Task(names.ids[i]).state != 'S') {  // the watchdog ends it
@@ -322,7 +322,7 @@ TEST(ThreadPoolTest, WorkersBlockSignalsOfOthers) {
             c.wrong += participant != 0 && !blocked;
             Meeting::run(&c.meeting, chunk, participant);
         },
-        &check, check.meeting.chunks(), 3);
+        &check, 3, 3);
     sigset_t after;
     pthread_sigmask(SIG_SETMASK, nullptr, &after);
     EXPECT_TRUE(check.meeting.took_place());
