@@ -22,8 +22,8 @@ class Context(_native.Context):
     Attributes:
         num_threads: may be assigned; the next call sees it.
         isa: name of the instruction set in use; may be set to any of ``available_isas()``.
-        serial_cutoff: calls that move fewer bytes (read plus written) run on the calling thread alone; those that move
-            16 times as many wake threads that sleep, others only shortly after another.
+        serial_cutoff: calls that move fewer bytes (read plus written) run on the calling thread alone; of
+            the threads that sleep, a call wakes one for each 16 times the cut-off, and more only shortly after another.
         stream_threshold: calls that move at least this many bytes write around the caches.
 
     Raises:

@@ -23,7 +23,7 @@ constexpr size_t default_serial_cutoff = size_t{128} << 10;
 
 // If it sleeps, they do at 2 to 4 MiB: 16 times the cut-off. To wake it costs the caller 7 to 16 us on a virtual machine, and it
 // comes 16 to 90 us after.
-constexpr size_t brief_cutoffs = 16;
+constexpr size_t cutoffs_per_sleeper = 16;
 
 // Value of an environment variable of digits; false if it is set to anything else.
 bool read_environment(const char* name, size_t lowest, size_t highest, size_t& value) {
@@ -139,8 +139,9 @@ size_t Context::threads_for(size_t traffic) const {
     return traffic < serial_cutoff.load(std::memory_order_relaxed) ? 1 : num_threads();
 }
 
-bool Context::is_brief(size_t traffic) const {
-    return traffic / brief_cutoffs < serial_cutoff.load(std::memory_order_relaxed);
+size_t Context::worth_waking(size_t traffic) const {
+    const size_t cutoff = serial_cutoff.load(std::memory_order_relaxed);
+    return cutoff == 0 ? SIZE_MAX : traffic / cutoffs_per_sleeper / cutoff;
 }
 
 void Context::execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits) {
@@ -170,7 +171,7 @@ void Context::execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits
             part.offset += begin;
             j.kernel(part);
         },
-        &job, job.partition.chunks, threads, is_brief(traffic));
+        &job, job.partition.chunks, threads, worth_waking(traffic));
 }
 
 Extent Context::reduce(MinMaxKernel kernel, const void* in, int bits, size_t n) {
@@ -199,7 +200,7 @@ Extent Context::reduce(MinMaxKernel kernel, const void* in, int bits, size_t n) 
             const size_t count = j.partition.begin(chunk + 1) - begin;
             j.found[participant] = merge(j.found[participant], j.kernel(j.in + bytes_for(begin, j.bits), count));
         },
-        &job, job.partition.chunks, threads, is_brief(traffic));
+        &job, job.partition.chunks, threads, worth_waking(traffic));
     return std::accumulate(job.found + 1, job.found + threads, job.found[0], merge);
 }
 

@@ -45,7 +45,7 @@ private:
     Extent reduce(MinMaxKernel kernel, const void* in, int bits, size_t n);
     void execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits);
     size_t threads_for(size_t traffic) const;
-    bool is_brief(size_t traffic) const;
+    size_t worth_waking(size_t traffic) const;
 
     std::atomic<const KernelTable*> table_{nullptr};
     std::atomic<size_t> num_threads_{1};

@@ -65,7 +65,7 @@ namespace {
 // Longer than the gap between calls of a busy loop, shorter than anyone notices.
 constexpr auto spin_time = std::chrono::microseconds(50);
 
-// Brief jobs with less between them are a row of jobs. Less than the spin: whoever wakes for one of them meets the next awake.
+// Jobs with less between them are a row of jobs. Less than the spin: whoever wakes for one of them meets the next awake.
 // With more between them every job would pay for a wake-up, up to three times its own time, and have no help.
 constexpr auto row_gap = std::chrono::microseconds(40);
 
@@ -122,7 +122,7 @@ void ThreadPool::abandon_after_fork() {
     users.store(0);
 }
 
-void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads, bool brief) {
+void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads, size_t worth_waking) {
     const bool alone = threads < 2 || chunks < 2 || taken_.exchange(1, std::memory_order_acquire) != 0;
     if (!alone && (threads != wanted_ || (participants_ < wanted_ && ++short_jobs_ == retry_interval))) {
         stop_workers();
@@ -145,7 +145,7 @@ void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads, boo
         regions_[i].end = chunks * (i + 1) / region_count_;
     }
     gate_.fetch_or(1, std::memory_order_release);
-    const bool left_sleepers = call_workers(brief);
+    const bool left_sleepers = call_workers(worth_waking);
     participate(0);
     gate_.fetch_and(~uint64_t{1}, std::memory_order_acq_rel);
     for (int spins = 0; gate_.load(std::memory_order_acquire) != 0; ++spins) {
@@ -171,24 +171,23 @@ void ThreadPool::participate(size_t participant) {
     }
 }
 
-// Hands out a new ticket, and wakes the owners of regions who sleep, if that pays: not for a brief job that comes by itself. In
-// a row of them the second one wakes the workers for the rest. Returns whether it let any sleep.
-bool ThreadPool::call_workers(bool brief) {
+// Hands out a new ticket, and wakes the owners of regions who sleep; but if the job comes by itself, no more than are worth it.
+// The second of a row of jobs wakes them for the rest. Returns whether any was left asleep.
+bool ThreadPool::call_workers(size_t worth_waking) {
     ticket_.fetch_add(1, std::memory_order_seq_cst);
     const std::span<Worker> owners = first_workers(region_count_ - 1);
     const auto sleeps = [](const Worker& w) { return w.asleep.load(std::memory_order_seq_cst) != 0; };
-    if (std::none_of(owners.begin(), owners.end(), sleeps)) {
-        return false;
-    }
-    if (brief && std::chrono::steady_clock::now() - last_lone_job_ > row_gap) {
-        return true;
-    }
-    wake(owners);
-    return false;
+    const auto sleepers = static_cast<size_t>(std::count_if(owners.begin(), owners.end(), sleeps));
+    const bool lone = sleepers > worth_waking && std::chrono::steady_clock::now() - last_lone_job_ > row_gap;
+    wake(owners, lone ? worth_waking : sleepers);
+    return lone;
 }
 
-// Each once: who has been woken but has no CPU yet would cost a system call with every job.
-void ThreadPool::wake(std::span<Worker> workers) {
+// At most `count` of those who sleep, each once: who has been woken but has no CPU yet would cost a system call with every job.
+void ThreadPool::wake(std::span<Worker> workers, size_t count) {
+    if (count == 0) {
+        return;
+    }
     const int here = current_cpu();
     for (Worker& w : workers) {
         if (w.asleep.load(std::memory_order_seq_cst) != 0) {
@@ -197,6 +196,9 @@ void ThreadPool::wake(std::span<Worker> workers) {
             }
             if (w.asleep.exchange(0, std::memory_order_seq_cst) != 0) {
                 w.asleep.notify_one();
+            }
+            if (--count == 0) {
+                return;
             }
         }
     }
@@ -268,7 +270,7 @@ void ThreadPool::stop_workers() {
         stop_.store(true, std::memory_order_release);
         ticket_.fetch_add(1, std::memory_order_seq_cst);
         const std::span<Worker> workers = first_workers(participants_ - 1);
-        wake(workers);
+        wake(workers, workers.size());
         for (Worker& w : workers) {
             w.thread.join();
         }

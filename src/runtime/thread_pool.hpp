@@ -6,8 +6,8 @@
 // in progress. So a parked, throttled or missing worker costs nothing but its help.
 //
 // Workers spin for some tens of microseconds after a job, for the next one, then sleep in the kernel. A job wakes those who
-// own a region of it, and none that lies asleep on the caller's CPU without sending it to another. A brief job that comes by
-// itself wakes nobody: it is over before they arrive.
+// own a region of it, and none that lies asleep on the caller's CPU without sending it to another. A job that comes by itself
+// wakes no more of them than pay: none, if it is over before they arrive.
 //
 // One job at a time: a caller that finds the pool taken runs its job alone rather than wait.
 #pragma once
@@ -33,9 +33,9 @@ public:
     ThreadPool& operator=(const ThreadPool&) = delete;
 
     // Runs all chunks and returns when all are done. Uses up to `threads` threads, caller included; they start here,
-    // the first time. Fewer, if the system grants fewer; then it is asked again some jobs later. Brief: a job that takes
-    // about as long as to wake a thread, which pays for the later ones of a row only.
-    void run(Run function, void* job, size_t chunks, size_t threads, bool brief = false);
+    // the first time. Fewer, if the system grants fewer; then it is asked again some jobs later. Of those who sleep, a job
+    // that comes by itself wakes no more than are worth waking.
+    void run(Run function, void* job, size_t chunks, size_t threads, size_t worth_waking = SIZE_MAX);
 
     // Calls in progress on the owner of this pool, who counts them. It is here because a forked child has to forget
     // those of the threads that it did not inherit.
@@ -52,8 +52,8 @@ private:
     void abandon_after_fork();
     void start_workers(size_t threads);
     void stop_workers();
-    bool call_workers(bool brief);
-    void wake(std::span<Worker> workers);
+    bool call_workers(size_t worth_waking);
+    void wake(std::span<Worker> workers, size_t count);
     uint32_t await_ticket(Worker& self, uint32_t seen);
     void work(Worker& self, size_t participant, uint32_t ticket);
     // The first of participants 1, 2, .. .

@@ -184,8 +184,8 @@ void pass(std::chrono::microseconds time) {
 }
 constexpr auto longer_than_workers_spin = std::chrono::microseconds(1000);
 
-// A brief job that comes by itself leaves sleepers alone; the next one of a row wakes them.
-TEST(ThreadPoolTest, RowsOfBriefJobsWakeTheWorkers) {
+// A job that comes by itself and is not worth it leaves sleepers alone; the next one of a row wakes them.
+TEST(ThreadPoolTest, RowsOfJobsWakeTheWorkers) {
     ThreadPool pool;
     ASSERT_TRUE(runs_side_by_side(pool, 2));
     pass(longer_than_workers_spin);  // the worker falls asleep
@@ -196,7 +196,7 @@ TEST(ThreadPoolTest, RowsOfBriefJobsWakeTheWorkers) {
                 *static_cast<std::atomic<int>*>(opaque) += participant != 0;
                 pass(std::chrono::microseconds(5));
             },
-            &helped, 8, 2, true);
+            &helped, 8, 2, 0);
     }
 }
 
@@ -299,6 +299,26 @@ TEST(ThreadPoolTest, WakesNoMoreThanItNeeds) {
     }
     EXPECT_EQ(Task(ids[2]).voluntary_switches, others[0]);
     EXPECT_EQ(Task(ids[3]).voluntary_switches, others[1]);
+}
+
+// Three sleepers could help; one is worth waking.
+TEST(ThreadPoolTest, WakesNoMoreThanPay) {
+    ThreadPool pool;
+    const std::vector<pid_t> ids = sleeping_workers(pool, 4);
+    const auto switches = [&] {
+        return std::vector<long>{Task(ids[1]).voluntary_switches, Task(ids[2]).voluntary_switches,
+                                 Task(ids[3]).voluntary_switches};
+    };
+    const std::vector<long> before = switches();
+    pass(longer_than_workers_spin);  // the job is not of a row
+    Tally t(4);
+    pool.run(Tally::run, &t, 4, 4, 1);
+    EXPECT_TRUE(t.each_once());
+    while (switches() == before) {  // the watchdog ends it
+        std::this_thread::yield();
+    }
+    const std::vector<long> after = switches();
+    EXPECT_EQ((after[0] != before[0]) + (after[1] != before[1]) + (after[2] != before[2]), 1);
 }
 #endif
 

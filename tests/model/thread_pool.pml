@@ -149,7 +149,7 @@ proctype Caller() {
         for (w : 0 .. WORKERS - 1) {
             if
             :: wake(w)
-            :: true /* not needed, or a brief job that comes by itself */
+            :: true /* not needed, or not worth it */
             fi
         }
         w = 0;
