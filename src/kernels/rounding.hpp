@@ -29,7 +29,14 @@ inline bool stochastic_inverse_fits(const KernelArgs& a) {
 namespace simd {
 
 template <class F>
-using vec = decltype(load(F{}, nullptr));
+using vec = decltype(splat(typename F::compute{}));
+
+// 2 * lanes elements in order, where the instruction set has nothing better for F.
+template <class F>
+PIQUANT_INLINE void load2(F type, const void* p, vec<F>& a, vec<F>& b) {
+    a = load(type, p);
+    b = load(type, static_cast<const unsigned char*>(p) + bytes_for(lanes, F::bits));
+}
 
 // 2 * lanes elements at p as a pair.
 template <class F, bool Interleaved = interleaved<F>>
@@ -37,8 +44,7 @@ PIQUANT_INLINE void load_pair(const unsigned char* p, vec<F>& a, vec<F>& b) {
     if constexpr (Interleaved) {
         load_interleaved(F{}, p, a, b);
     } else {
-        a = load(F{}, p);
-        b = load(F{}, p + bytes_for(lanes, F::bits));
+        load2(F{}, p, a, b);
     }
 }
 
@@ -172,8 +178,11 @@ public:
 
     template <class Words>
     PIQUANT_INLINE void operator()(const unsigned char* p, [[maybe_unused]] Words& words, f64& a, f64& b) const {
-        const f64 x = to<f64>(load(F{}, p) * inverse_);
-        const f64 y = to<f64>(load(F{}, p + bytes_for(lanes, F::bits)) * inverse_);
+        vec<F> first;
+        vec<F> second;
+        load2(F{}, p, first, second);
+        const f64 x = to<f64>(first * inverse_);
+        const f64 y = to<f64>(second * inverse_);
         a = round_even(x);
         b = round_even(y);
         if constexpr (R == Round::stochastic) {
