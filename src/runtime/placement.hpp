@@ -2,7 +2,8 @@
 //
 // Linux on a virtual machine takes a virtual CPU that is halted for one whose time another guest has, and wakes a thread
 // where it slept rather than there. A worker that wakes behind its caller has to wait for it, for milliseconds, while another
-// CPU stands idle: two threads are no faster than one. So it is told to run elsewhere.
+// CPU stands idle: two threads are no faster than one. So it is told to run elsewhere, for good: given the CPU back once it is
+// awake, it is there again the next time.
 #pragma once
 
 #include <cstddef>
