@@ -113,27 +113,36 @@ class Timing:
 
 def time_cell(context: Context, cell: Cell, arena: Arena, rounds: int, repeats: int) -> Timing:
     """Alternates ``rounds`` times between ``repeats`` calls of the kernel and of its twin; the first round warms up."""
-    source, target = (cell.real, cell.code) if cell.reads_real else (cell.code, cell.real)
-    arena.fill(source)
-    call = {"quantize": QUANTIZE, "stochastic": QUANTIZE, "params": PARAMS}.get(cell.operation, DEQUANTIZE)
-    into = 0 if cell.operation == "params" else arena.address(1)
-    add = cell.operation == "add"
-    zero_point = 0 if cell.code.startswith("int") else 1 << (BITS[CODES[cell.code]] - 1)
+    return time_cells(context, (cell,), arena, rounds, repeats)[0]
 
-    def seconds(what: int, out: int) -> list[float]:
-        return _native.measure(
-            context, what, arena.address(0), CODES[source], out, CODES[target], arena.n,
-            0.02, zero_point, cell.operation == "stochastic", add, repeats,
+
+def time_cells(context: Context, cells: tuple[Cell, ...], arena: Arena, rounds: int, repeats: int) -> list[Timing]:
+    """As ``time_cell``, of cells that move the same bytes and so have one twin: all in turns with it."""
+    first = cells[0]
+    source, target = (first.real, first.code) if first.reads_real else (first.code, first.real)
+    arena.fill(source)
+    into = 0 if first.operation == "params" else arena.address(1)
+    zero_point = 0 if first.code.startswith("int") else 1 << (BITS[CODES[first.code]] - 1)
+
+    def seconds(what: int, operation: str) -> float:
+        return statistics.median(
+            _native.measure(
+                context, what, arena.address(0), CODES[source], into, CODES[target], arena.n,
+                0.02, zero_point, operation == "stochastic", operation == "add", repeats,
+            )
         )  # fmt: skip
 
-    kernel: list[float] = []
+    calls = {"quantize": QUANTIZE, "stochastic": QUANTIZE, "params": PARAMS}
+    kernels: list[list[float]] = [[] for _ in cells]
     twin: list[float] = []
     for r in range(rounds + 1):
-        k, t = seconds(call, into), seconds(TRAFFIC, into)
+        of_cells = [seconds(calls.get(cell.operation, DEQUANTIZE), cell.operation) for cell in cells]
+        of_twin = seconds(TRAFFIC, first.operation)
         if r > 0:
-            kernel.append(statistics.median(k))
-            twin.append(statistics.median(t))
-    return Timing(statistics.median(kernel), statistics.median(twin))
+            for kernel, s in zip(kernels, of_cells, strict=True):
+                kernel.append(s)
+            twin.append(of_twin)
+    return [Timing(statistics.median(kernel), statistics.median(twin)) for kernel in kernels]
 
 
 def geometric_mean(values: list[float]) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from piquant._bench.cells import Arena, Cell, time_cell
+from piquant._bench.cells import Arena, Cell, time_cell, time_cells
 from piquant._bench.efficiency import repeats_for
 from piquant._bench.libraries import quiet_torch
 from piquant._bench.timing import interleaved
@@ -101,10 +101,13 @@ def _efficiency(context: Context, cell: Cell, arena: Arena) -> Callable[[], floa
 
 
 def _stochastic(context: Context, code: str, arena: Arena) -> Callable[[], float]:
-    nearest, stochastic = (
-        _efficiency(context, Cell(operation, "float32", code), arena) for operation in ("quantize", "stochastic")
-    )
-    return lambda: nearest() / stochastic()
+    cells = Cell("quantize", "float32", code), Cell("stochastic", "float32", code)
+
+    def ratio() -> float:
+        nearest, stochastic = time_cells(context, cells, arena, _ROUNDS, repeats_for(arena.n))
+        return stochastic.kernel / nearest.kernel
+
+    return ratio
 
 
 def _torch_checks() -> Iterable[Check]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from piquant._bench.cells import Arena, Cell, matrix, time_cell
+from piquant._bench.cells import Arena, Cell, Timing, matrix, time_cells
 from piquant._bench.timing import progress
 from piquant._context import Context
 
@@ -50,16 +50,24 @@ def measure(effort: Effort, isas: list[str]) -> list[Efficiency]:
     for n, threads in ((effort.large, Context.get().num_threads), (effort.medium, 1)):
         arena = Arena(n)
         context = Context(threads)
-        for cell in progress(cells, "efficiency"):
+        for group in progress(_groups(cells), "efficiency"):
             for isa in isas:
                 context.isa = isa
-                results.append(_efficiency(context, cell, arena, effort.rounds))
+                timings = time_cells(context, group, arena, effort.rounds, repeats_for(n))
+                results += [_efficiency(context, c, n, t) for c, t in zip(group, timings, strict=True)]
     return results
 
 
-def _efficiency(context: Context, cell: Cell, arena: Arena, rounds: int) -> Efficiency:
-    n = arena.n
-    timing = time_cell(context, cell, arena, rounds, repeats_for(n))
+def _groups(cells: list[Cell]) -> list[tuple[Cell, ...]]:
+    """Cells to time in turns: both roundings of a conversion, whose ratio is asked for, and others alone."""
+    groups: dict[object, tuple[Cell, ...]] = {}
+    for cell in cells:
+        key = ("rounding", cell.real, cell.code) if cell.operation in ("quantize", "stochastic") else cell
+        groups[key] = (*groups.get(key, ()), cell)
+    return list(groups.values())
+
+
+def _efficiency(context: Context, cell: Cell, n: int, timing: Timing) -> Efficiency:
     return Efficiency(
         isa=context.isa,
         threads=context.num_threads,
@@ -80,7 +88,7 @@ def repeats_for(n: int) -> int:
 
 
 def stochastic_ratios(results: list[Efficiency]) -> list[StochasticRatio]:
-    """Pairs up the cells that differ in rounding alone. Their twins are the same, which cancels the machine's mood."""
+    """Pairs up the cells that differ in rounding alone, which were timed in turns and have one twin."""
     nearest = {_place(r): r.efficiency for r in results if r.operation == "quantize"}
     return [
         StochasticRatio(r.isa, r.threads, r.elements, r.real, r.code, nearest[_place(r)] / r.efficiency)
