@@ -41,10 +41,15 @@ public:
 
     template <simd::Store S>
     PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
+        constexpr bool interleaved = simd::interleaved<F>;
         simd::i32 codes[4];
-        simd::load_codes4(Q{}, in, codes);
-        reduce2<F, O, S>(out, value(codes[0]), value(codes[1]));
-        reduce2<F, O, S>(out + bytes_for(2 * simd::lanes, F::bits), value(codes[2]), value(codes[3]));
+        if constexpr (interleaved) {
+            load_codes4_interleaved(Q{}, in, codes);
+        } else {
+            simd::load_codes4(Q{}, in, codes);
+        }
+        reduce2<F, O, S, interleaved>(out, value(codes[0]), value(codes[1]));
+        reduce2<F, O, S, interleaved>(out + bytes_for(2 * simd::lanes, F::bits), value(codes[2]), value(codes[3]));
     }
 
 private:
@@ -88,10 +93,15 @@ public:
 
     template <simd::Store S>
     PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
+        constexpr bool interleaved = simd::interleaved<F>;
         simd::f32 v[4];
-        simd::lookup(Q{}, in, table_, v);
-        reduce2<F, O, S>(out, v[0], v[1]);
-        reduce2<F, O, S>(out + bytes_for(2 * simd::lanes, F::bits), v[2], v[3]);
+        if constexpr (interleaved) {
+            lookup_interleaved(Q{}, in, table_, v);
+        } else {
+            simd::lookup(Q{}, in, table_, v);
+        }
+        reduce2<F, O, S, interleaved>(out, v[0], v[1]);
+        reduce2<F, O, S, interleaved>(out + bytes_for(2 * simd::lanes, F::bits), v[2], v[3]);
     }
 
 private:

@@ -141,11 +141,17 @@ inline void store2(float64, void* p, f64 a, f64 b) {
     put512<S>(d + 2 * width, _mm512_castpd_si512(b.lo));
     put512<S>(d + 3 * width, _mm512_castpd_si512(b.hi));
 }
+// Through the caches each half goes by itself; a streaming store writes a whole line.
 template <Store S, bool Interleaved>
 inline void store2(float16, void* p, f32 a, f32 b) {
     const __m256i lo = _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m256i hi = _mm512_cvtps_ph(b.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    put512<S>(p, join(lo, hi));
+    if constexpr (S == Store::cached) {
+        _mm256_storeu_si256(static_cast<__m256i*>(p), lo);
+        _mm256_storeu_si256(static_cast<__m256i*>(p) + 1, hi);
+    } else {
+        put512<S>(p, join(lo, hi));
+    }
 }
 
 // The kept and the lost halves of all floats are gathered first, in element order; rounding then works on 32 elements

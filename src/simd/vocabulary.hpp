@@ -14,6 +14,7 @@
 //              store2<S, Interleaved>(F, p, a, b)    a pair, rounded to F; a NaN only as the sum of an F and a number or of
 //                                          infinities, so that nothing of it is rounded off
 //              load_codes4(Q, p, c)        4 * lanes codes of at most 16 bits, extended to four i32
+//              load_codes4_interleaved(Q, p, c)    two pairs of evens and odds, of 8 or 16 bits, where any type interleaves
 //              load_i32(p)                 `lanes` 32-bit integers
 //              load_bytes(p)  put<S>(p, bytes|i32)  drain_stores(): orders streaming stores before later ones
 //              touch(bytes)                keeps a load whose result nobody uses
@@ -45,6 +46,7 @@
 //   table      make_table(float[16])       table32        lookup(Q, p, table32, f32[4])
 //              make_table(uint16_t[16])    table16        lookup(Q, p, table16, bytes[2])
 //                                          4 * lanes fields of 2 or 4 bits at p, each replaced by its entry
+//              lookup_interleaved(Q, p, table32, f32[4])   two pairs of evens and odds, where any type interleaves
 //
 // All results but pairs and loose codes are in element order. Pointers need no alignment, except that Store::stream wants
 // whole 64-byte lines written back to back from an aligned address. The scalar instruction set has no vectors and no header
