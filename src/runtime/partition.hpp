@@ -26,14 +26,14 @@ struct Partition {
 inline Partition partition_lines(const void* out, size_t n, int in_bits, int out_bits, size_t threads) {
     constexpr size_t line = 64;
     // Several chunks per thread even out stragglers; below 64 KiB their start-up shows, above 1 MiB the wait for the
-    // last one does. Threads get equally many: of five chunks, two threads would take the time of three.
+    // last one does. Threads get about equally much: of five chunks, two threads would take the time of three.
     constexpr size_t least_traffic = size_t{64} << 10;
     constexpr size_t most_traffic = size_t{1} << 20;
     const size_t traffic = bytes_for(n, in_bits) + bytes_for(n, out_bits);
     size_t count = traffic / std::clamp(traffic / (threads * 8), least_traffic, most_traffic);
     count = count < threads ? std::max<size_t>(count, 1) : count - count % threads;
-    // A multiple of 1024 elements is whole lines of every type, and whole blocks of every kernel.
-    constexpr size_t granule = 1024;
+    // 256 elements are whole lines of every type, and whole blocks of every kernel.
+    constexpr size_t granule = 256;
     const size_t step = ((n + count - 1) / count + granule - 1) / granule * granule;
 
     const size_t bytes_to_line = (line - reinterpret_cast<uintptr_t>(out) % line) % line;

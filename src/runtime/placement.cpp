@@ -14,7 +14,7 @@ int current_cpu() {
 }
 
 void keep_off(int cpu, std::thread& thread, size_t threads) {
-    // What this thread may use now, so that later changes of the affinity of the process hold for the workers too.
+    // What this thread may use now: later changes of its affinity reach the worker when it is sent away again.
     cpu_set_t cpus;
     if (cpu < 0 || sched_getaffinity(0, sizeof cpus, &cpus) != 0) {
         return;

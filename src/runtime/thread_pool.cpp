@@ -65,7 +65,7 @@ namespace {
 // Longer than the gap between calls of a busy loop, shorter than anyone notices.
 constexpr auto spin_time = std::chrono::microseconds(50);
 
-// Jobs with less between them are a row of jobs. Less than the spin: whoever wakes for one of them meets the next awake.
+// Jobs with less between them are a row of jobs, where workers spin. Less than the spin: who wakes for one meets the next awake.
 // With more between them every job would pay for a wake-up, up to three times its own time, and have no help.
 constexpr auto row_gap = std::chrono::microseconds(40);
 
@@ -178,7 +178,8 @@ bool ThreadPool::call_workers(size_t worth_waking) {
     const std::span<Worker> owners = first_workers(region_count_ - 1);
     const auto sleeps = [](const Worker& w) { return w.asleep.load(std::memory_order_seq_cst) != 0; };
     const auto sleepers = static_cast<size_t>(std::count_if(owners.begin(), owners.end(), sleeps));
-    const bool lone = sleepers > worth_waking && std::chrono::steady_clock::now() - last_lone_job_ > row_gap;
+    const bool lone =
+        sleepers > worth_waking && (!may_spin_ || std::chrono::steady_clock::now() - last_lone_job_ > row_gap);
     wake(owners, lone ? worth_waking : sleepers);
     return lone;
 }

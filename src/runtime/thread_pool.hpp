@@ -6,8 +6,8 @@
 // in progress. So a parked, throttled or missing worker costs nothing but its help.
 //
 // Workers spin for some tens of microseconds after a job, for the next one, then sleep in the kernel. A job wakes those who
-// own a region of it, and none that lies asleep on the caller's CPU without sending it to another. A job that comes by itself
-// wakes no more of them than pay: none, if it is over before they arrive.
+// own a region of it; one that lies asleep on the caller's CPU is sent to another first, on Linux and if there are enough. A
+// job that comes by itself wakes no more of them than pay: none, if it is over before they arrive.
 //
 // One job at a time: a caller that finds the pool taken runs its job alone rather than wait.
 #pragma once

@@ -38,6 +38,7 @@ inline __m256i as_words(int8, const unsigned char* p) {
 }
 template <class Q>
 inline __m256i as_words(Q, const unsigned char* p) {
+    static_assert(Q::bits == 16);
     return load_bytes(p).v;
 }
 template <class Q>

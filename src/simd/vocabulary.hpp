@@ -9,7 +9,8 @@
 //   pairs      interleaved<F>              two vectors of 2 * lanes elements of F are not the first and the second half of
 //                                          them, but the even and the odd ones: <Interleaved> below says which
 //   memory     load(F, p)                  `lanes` elements of float type F, widened to the compute type
-//              load2(F, p, a, b)           2 * lanes of them; not needed, unless it is better than two loads. May make +0 of -0
+//              load2(F, p, a, b)           2 * lanes of them, and +0 may stand for -0. Two loads, if there is no such word for
+//                                          F (kernels/rounding.hpp); where there is, load(F, p) is not needed
 //              load_interleaved(F, p, a, b)    2 * lanes of them, even and odd ones, where interleaved<F>
 //              store2<S, Interleaved>(F, p, a, b)    a pair, rounded to F; a NaN only as the sum of an F and a number or of
 //                                          infinities, so that nothing of it is rounded off

@@ -1,4 +1,4 @@
-// A job whose first chunks wait for each other: it ends only where as many threads run side by side.
+// A job whose chunks wait for each other: it ends only where as many threads run side by side.
 #pragma once
 
 #include <atomic>

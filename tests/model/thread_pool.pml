@@ -7,8 +7,8 @@
  *   no worker reads a job that is being changed or is over (the "job" of the code lies on the caller's stack);
  *   nobody waits for ever (Spin reports invalid end states), however late a worker comes or if it never begins.
  *
- * Names are those of the code. One atomic step here is one atomic operation there. BREAK=1..7 removes what the protocol
- * rests on, one thing each; every one of them must be found. See run.sh.
+ * Names are those of the code. One atomic step here is one atomic operation there, but for loads that only spare an
+ * exchange. BREAK=1..7 removes what the protocol rests on, one thing each; every one of them must be found. See run.sh.
  */
 #ifndef BREAK
 #define BREAK 0
@@ -42,7 +42,7 @@ inline wake(w) {
 #if BREAK != 7
     atomic { some = asleep[w]; asleep[w] = false }
 #else
-    some = asleep[w] /* and does not tell the sleeper apart from one that nobody woke */
+    some = asleep[w] /* notifies without changing the word */
 #endif
     if
     :: some -> in_kernel[w] = false /* notify_one */

@@ -117,7 +117,7 @@ def time_cell(context: Context, cell: Cell, arena: Arena, rounds: int, repeats: 
 
 
 def time_cells(context: Context, cells: tuple[Cell, ...], arena: Arena, rounds: int, repeats: int) -> list[Timing]:
-    """As ``time_cell``, of cells that move the same bytes and so have one twin: all in turns with it."""
+    """As ``time_cell``, of cells of the same types and direction, which have one twin: all in turns with it."""
     first = cells[0]
     source, target = (first.real, first.code) if first.reads_real else (first.code, first.real)
     arena.fill(source)

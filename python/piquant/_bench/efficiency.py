@@ -33,7 +33,7 @@ class Efficiency:
 
 @dataclass(frozen=True)
 class StochasticRatio:
-    """Time of stochastic rounding over that of rounding to nearest, each counted in the time of its twin."""
+    """Time of stochastic rounding over that of rounding to nearest, timed in turns."""
 
     isa: str
     threads: int
