@@ -7,6 +7,33 @@
 
 namespace piquant {
 namespace {
+namespace simd {
+
+// Two pairs of evens and odds, extended where they lie: codes, and entries of a table.
+template <class Q>
+PIQUANT_INLINE void load_codes4_interleaved(Q type, const unsigned char* p, i32 (&c)[4]) {
+    for (size_t k = 0; k < 2; ++k) {
+        const auto x = as_words(type, p + bytes_for(2 * k * lanes, Q::bits));
+        if constexpr (Q::is_signed) {
+            c[2 * k] = shift_right_arithmetic<16>(shift_left<16>(x));
+            c[2 * k + 1] = shift_right_arithmetic<16>(x);
+        } else {
+            c[2 * k] = x & splat_i32(0xffff);
+            c[2 * k + 1] = shift_right_logical<16>(x);
+        }
+    }
+}
+template <class Q>
+PIQUANT_INLINE void lookup_interleaved(Q type, const unsigned char* p, table32 t, f32 (&v)[4]) {
+    for (int k = 0; k < 2; ++k) {
+        const auto fields = paired_fields(type, p, k);
+        v[2 * k] = entries_of(type, fields, t);
+        v[2 * k + 1] = entries_of(type, shift_right_logical<Q::bits>(fields), t);
+    }
+}
+
+}  // namespace simd
+
 namespace vectorized {
 
 // A pair of vectors of results into the output, by the reduce operator. Interleaved: as load_pair deals F out, not in
@@ -44,7 +71,7 @@ public:
         constexpr bool interleaved = simd::interleaved<F>;
         simd::i32 codes[4];
         if constexpr (interleaved) {
-            load_codes4_interleaved(Q{}, in, codes);
+            simd::load_codes4_interleaved(Q{}, in, codes);
         } else {
             simd::load_codes4(Q{}, in, codes);
         }
@@ -96,7 +123,7 @@ public:
         constexpr bool interleaved = simd::interleaved<F>;
         simd::f32 v[4];
         if constexpr (interleaved) {
-            lookup_interleaved(Q{}, in, table_, v);
+            simd::lookup_interleaved(Q{}, in, table_, v);
         } else {
             simd::lookup(Q{}, in, table_, v);
         }

@@ -248,6 +248,9 @@ inline i32 operator+(i32 a, i32 b) {
 inline i32 operator-(i32 a, i32 b) {
     return {_mm256_sub_epi32(a.v, b.v)};
 }
+inline i32 operator&(i32 a, i32 b) {
+    return {_mm256_and_si256(a.v, b.v)};
+}
 inline i32 operator^(i32 a, i32 b) {
     return {_mm256_xor_si256(a.v, b.v)};
 }

@@ -29,30 +29,17 @@ PIQUANT_INLINE void load_codes4(int16, const unsigned char* p, i32 (&c)[4]) {
         c[k].v = _mm256_cvtepi16_epi32(load128(p + 16 * k));
     }
 }
-// Pairs of evens and odds: codes as 16-bit words, of which the lower and the upper one of each lane are extended where they lie.
-inline __m256i as_words(uint8, const unsigned char* p) {
-    return _mm256_cvtepu8_epi16(load128(p));
+// Codes as 16-bit words, two to a lane.
+inline i32 as_words(uint8, const unsigned char* p) {
+    return {_mm256_cvtepu8_epi16(load128(p))};
 }
-inline __m256i as_words(int8, const unsigned char* p) {
-    return _mm256_cvtepi8_epi16(load128(p));
+inline i32 as_words(int8, const unsigned char* p) {
+    return {_mm256_cvtepi8_epi16(load128(p))};
 }
 template <class Q>
-inline __m256i as_words(Q, const unsigned char* p) {
+inline i32 as_words(Q, const unsigned char* p) {
     static_assert(Q::bits == 16);
-    return load_bytes(p).v;
-}
-template <class Q>
-PIQUANT_INLINE void load_codes4_interleaved(Q type, const unsigned char* p, i32 (&c)[4]) {
-    for (size_t k = 0; k < 2; ++k) {
-        const __m256i x = as_words(type, p + bytes_for(2 * k * lanes, Q::bits));
-        if constexpr (Q::is_signed) {
-            c[2 * k].v = _mm256_srai_epi32(_mm256_slli_epi32(x, 16), 16);
-            c[2 * k + 1].v = _mm256_srai_epi32(x, 16);
-        } else {
-            c[2 * k].v = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
-            c[2 * k + 1].v = _mm256_srli_epi32(x, 16);
-        }
-    }
+    return load_i32(p);
 }
 inline __m256i broadcast_word(const unsigned char* p) {
     int32_t word;
@@ -260,38 +247,33 @@ inline table32 make_table(const float (&entries)[16]) {
     return {_mm256_loadu_ps(entries), _mm256_loadu_ps(entries + 8)};
 }
 // The entries that the low bits of each lane stand for. 2 bits: entries repeat every four, so the third may be anything.
-template <int Bits>
-inline f32 entries_of(__m256i fields, table32 t) {
-    const __m256 lo = _mm256_permutevar8x32_ps(t.lo, fields);
-    if constexpr (Bits == 2) {
+template <class Q>
+inline f32 entries_of(Q, i32 fields, table32 t) {
+    const __m256 lo = _mm256_permutevar8x32_ps(t.lo, fields.v);
+    if constexpr (Q::bits == 2) {
         return {lo};
     } else {
-        const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(fields, 28));
-        return {_mm256_blendv_ps(lo, _mm256_permutevar8x32_ps(t.hi, fields), upper)};
+        const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(fields.v, 28));
+        return {_mm256_blendv_ps(lo, _mm256_permutevar8x32_ps(t.hi, fields.v), upper)};
     }
 }
 template <class Q>
-PIQUANT_INLINE void lookup(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
+PIQUANT_INLINE void lookup(Q type, const unsigned char* p, table32 t, f32 (&v)[4]) {
     for (size_t k = 0; k < 4; ++k) {
         const int first = Q::bits == 4 || k % 2 == 0 ? 0 : 16;
         const __m256i shifts = _mm256_add_epi32(
             _mm256_set1_epi32(first), _mm256_mullo_epi32(lane_numbers().v, _mm256_set1_epi32(Q::bits)));  // a constant
         const unsigned char* word = p + (Q::bits == 4 ? k : k / 2) * 4;
-        v[k] = entries_of<Q::bits>(_mm256_srlv_epi32(broadcast_word(word), shifts), t);
+        v[k] = entries_of(type, {_mm256_srlv_epi32(broadcast_word(word), shifts)}, t);
     }
 }
-// A lane holds two fields, the even one below the odd one.
+// Two fields to a lane, the even one below the odd one: pair k at p.
 template <class Q>
-PIQUANT_INLINE void lookup_interleaved(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
-    for (size_t k = 0; k < 2; ++k) {
-        __m256i fields;
-        if constexpr (Q::bits == 4) {
-            fields = _mm256_cvtepu8_epi32(load64(p + 8 * k));
-        } else {
-            fields = _mm256_srlv_epi32(broadcast_word(p + 4 * k), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
-        }
-        v[2 * k] = entries_of<Q::bits>(fields, t);
-        v[2 * k + 1] = entries_of<Q::bits>(_mm256_srli_epi32(fields, Q::bits), t);
+inline i32 paired_fields(Q, const unsigned char* p, int k) {
+    if constexpr (Q::bits == 4) {
+        return {_mm256_cvtepu8_epi32(load64(p + 8 * k))};
+    } else {
+        return {_mm256_srlv_epi32(broadcast_word(p + 4 * k), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28))};
     }
 }
 

@@ -278,6 +278,9 @@ inline i32 operator+(i32 a, i32 b) {
 inline i32 operator-(i32 a, i32 b) {
     return {_mm512_sub_epi32(a.v, b.v)};
 }
+inline i32 operator&(i32 a, i32 b) {
+    return {_mm512_and_si512(a.v, b.v)};
+}
 inline i32 operator^(i32 a, i32 b) {
     return {_mm512_xor_si512(a.v, b.v)};
 }

@@ -64,30 +64,17 @@ PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
         c[k].v = _mm512_srai_epi32(_mm512_sllv_epi32(nibble_words(words, k), shifts), 28);
     }
 }
-// Pairs of evens and odds: codes as 16-bit words, of which the lower and the upper one of each lane are extended where they lie.
-inline __m512i as_words(uint8, const unsigned char* p) {
-    return _mm512_cvtepu8_epi16(load256(p));
+// Codes as 16-bit words, two to a lane.
+inline i32 as_words(uint8, const unsigned char* p) {
+    return {_mm512_cvtepu8_epi16(load256(p))};
 }
-inline __m512i as_words(int8, const unsigned char* p) {
-    return _mm512_cvtepi8_epi16(load256(p));
+inline i32 as_words(int8, const unsigned char* p) {
+    return {_mm512_cvtepi8_epi16(load256(p))};
 }
 template <class Q>
-inline __m512i as_words(Q, const unsigned char* p) {
+inline i32 as_words(Q, const unsigned char* p) {
     static_assert(Q::bits == 16);
-    return load_bytes(p).v;
-}
-template <class Q>
-PIQUANT_INLINE void load_codes4_interleaved(Q type, const unsigned char* p, i32 (&c)[4]) {
-    for (size_t k = 0; k < 2; ++k) {
-        const __m512i x = as_words(type, p + bytes_for(2 * k * lanes, Q::bits));
-        if constexpr (Q::is_signed) {
-            c[2 * k].v = _mm512_srai_epi32(_mm512_slli_epi32(x, 16), 16);
-            c[2 * k + 1].v = _mm512_srai_epi32(x, 16);
-        } else {
-            c[2 * k].v = _mm512_and_si512(x, _mm512_set1_epi32(0xffff));
-            c[2 * k + 1].v = _mm512_srli_epi32(x, 16);
-        }
-    }
+    return load_i32(p);
 }
 // Vector k of the fields at p, each in the low bits of its lane with others above it.
 template <int Bits>
@@ -283,25 +270,24 @@ inline table32 make_table(const float (&entries)[16]) {
     return {_mm512_loadu_ps(entries)};
 }
 template <class Q>
-PIQUANT_INLINE void lookup(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
+inline f32 entries_of(Q, i32 fields, table32 t) {
+    return {_mm512_permutexvar_ps(fields.v, t.v)};
+}
+template <class Q>
+PIQUANT_INLINE void lookup(Q type, const unsigned char* p, table32 t, f32 (&v)[4]) {
     for (int k = 0; k < 4; ++k) {
-        v[k].v = _mm512_permutexvar_ps(low_fields<Q::bits>(p, k), t.v);
+        v[k] = entries_of(type, {low_fields<Q::bits>(p, k)}, t);
     }
 }
 
-// A lane holds two fields, the even one below the odd one.
+// Two fields to a lane, the even one below the odd one: pair k at p.
 template <class Q>
-PIQUANT_INLINE void lookup_interleaved(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
-    for (int k = 0; k < 2; ++k) {
-        __m512i fields;
-        if constexpr (Q::bits == 4) {
-            fields = _mm512_cvtepu8_epi32(load128(p + 16 * k));
-        } else {
-            const __m512i shifts = _mm512_and_si512(ramp(0, 4), _mm512_set1_epi32(28));
-            fields = _mm512_srlv_epi32(nibble_words(_mm512_castsi128_si512(load128(p)), k), shifts);
-        }
-        v[2 * k].v = _mm512_permutexvar_ps(fields, t.v);
-        v[2 * k + 1].v = _mm512_permutexvar_ps(_mm512_srli_epi32(fields, Q::bits), t.v);
+inline i32 paired_fields(Q, const unsigned char* p, int k) {
+    if constexpr (Q::bits == 4) {
+        return {_mm512_cvtepu8_epi32(load128(p + 16 * k))};
+    } else {
+        const __m512i shifts = _mm512_and_si512(ramp(0, 4), _mm512_set1_epi32(28));
+        return {_mm512_srlv_epi32(nibble_words(_mm512_castsi128_si512(load128(p)), k), shifts)};
     }
 }
 

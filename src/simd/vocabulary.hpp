@@ -15,7 +15,7 @@
 //              store2<S, Interleaved>(F, p, a, b)    a pair, rounded to F; a NaN only as the sum of an F and a number or of
 //                                          infinities, so that nothing of it is rounded off
 //              load_codes4(Q, p, c)        4 * lanes codes of at most 16 bits, extended to four i32
-//              load_codes4_interleaved(Q, p, c)    two pairs of evens and odds, of 8 or 16 bits, where any type interleaves
+//              as_words(Q, p)              2 * lanes codes of 8 or 16 bits as 16-bit words, where any type interleaves
 //              load_i32(p)                 `lanes` 32-bit integers
 //              load_bytes(p)  put<S>(p, bytes|i32)  drain_stores(): orders streaming stores before later ones
 //              touch(bytes)                keeps a load whose result nobody uses
@@ -24,7 +24,7 @@
 //   convert    to_i32(f)                   half to even; below -2^31 or NaN: -2^31; above 2^31 - 1: that, where
 //                                          conversion_saturates, else unspecified
 //              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
-//   integer    splat_i32, + -, ^, xor3, mul_low, min, max, shift_left<k>, shift_right_logical<k>, shift_right_arithmetic<k>
+//   integer    splat_i32, + -, ^, & (where any type interleaves), xor3, mul_low, min, max, shift_left<k>, shift_right_logical<k>, shift_right_arithmetic<k>
 //   words      lane_numbers()              0 .. lanes - 1
 //              make_words<Interleaved>(x, lower, upper)    in each lane the words of two neighbours: the lower half of
 //                                          x ^ lower, and the upper half of x, which is `upper`; lower < 2^16
@@ -47,7 +47,8 @@
 //   table      make_table(float[16])       table32        lookup(Q, p, table32, f32[4])
 //              make_table(uint16_t[16])    table16        lookup(Q, p, table16, bytes[2])
 //                                          4 * lanes fields of 2 or 4 bits at p, each replaced by its entry
-//              lookup_interleaved(Q, p, table32, f32[4])   two pairs of evens and odds, where any type interleaves
+//              paired_fields(Q, p, k), entries_of(Q, i32, table32)    where any type interleaves: fields of pair k, the
+//                                          even below the odd one of each lane; the entries that the low bits stand for
 //
 // All results but pairs and loose codes are in element order. Pointers need no alignment, except that Store::stream wants
 // whole 64-byte lines written back to back from an aligned address. The scalar instruction set has no vectors and no header
