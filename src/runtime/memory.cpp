@@ -33,9 +33,7 @@ void prepare_output([[maybe_unused]] void* memory, [[maybe_unused]] size_t bytes
     const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
     const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
     const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / page * page;
-    if (begin < end) {
-        (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice: a refusal is harmless
-    }
+    (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // advice: a refusal is harmless
 #endif
 }
 

@@ -89,20 +89,20 @@ piquant_status_t read_scale(double scale, int64_t zero_point, DType real, DType 
         return PIQUANT_ERROR_SCALE;
     }
     const double inverse = 1.0 / scale;
+    // Where the scale is a normal number, its inverse is finite.
     if (real == DType::float64) {
         args.scale = scale;
         args.inverse = inverse;
-        if (scale < DBL_MIN || !(inverse <= DBL_MAX)) {
+        if (scale < DBL_MIN) {
             return PIQUANT_ERROR_SCALE;
         }
     } else {
         const float narrow_scale = static_cast<float>(scale);
-        const float narrow_inverse = static_cast<float>(inverse);
-        if (narrow_scale < FLT_MIN || !(narrow_scale <= FLT_MAX) || !(narrow_inverse <= FLT_MAX)) {
+        if (narrow_scale < FLT_MIN || !(narrow_scale <= FLT_MAX)) {
             return PIQUANT_ERROR_SCALE;
         }
         args.scale = static_cast<double>(narrow_scale);
-        args.inverse = static_cast<double>(narrow_inverse);
+        args.inverse = static_cast<double>(static_cast<float>(inverse));
     }
     return read_code(zero_point, info(code), args.zero_point) ? PIQUANT_OK : PIQUANT_ERROR_ZERO_POINT;
 }
