@@ -24,6 +24,11 @@ namespace {
 
 constexpr size_t line_bytes = 64;
 
+// How far ahead of its loads input is prefetched, where no near cache holds it. Prefetchers of the hardware follow addresses to
+// the end of their 4 KiB and start over in the next page; two pages ahead, memory is under way before they come to it.
+constexpr size_t memory_ahead = 8192;
+constexpr size_t cache_ahead = 2048;
+
 template <class Op>
 class Drive {
 public:
@@ -53,6 +58,8 @@ public:
 
 private:
     static constexpr bool stochastic = !std::is_same_v<typename Op::Words, NoWords>;
+    // Where more is stored than loaded, prefetching the input has not helped.
+    static constexpr bool mostly_loads = Op::in_bits >= Op::out_bits;
     static constexpr size_t in_per_byte = Op::in_bits < 8 ? 8 / Op::in_bits : 1;
     static constexpr size_t out_per_byte = Op::out_bits < 8 ? 8 / Op::out_bits : 1;
 
@@ -115,10 +122,22 @@ private:
         const Op op = op_;  // a local whose address no store can reach: its constants stay in registers
         const typename Op::Words::Source source(args_.seed, index, n);
         typename Op::Words words(source);
+        constexpr bool streams = S == simd::Store::stream;
+        const bool far = args_.far;
         for (size_t i = 0; i < n; i += Op::block) {
+            if (mostly_loads && (streams || far)) {
+                prefetch(reinterpret_cast<uintptr_t>(in) + (streams ? memory_ahead : cache_ahead));
+            }
             op.template block_at<S>(in, out, words);
             in += bytes_for(Op::block, Op::in_bits);
             out += bytes_for(Op::block, Op::out_bits);
+        }
+    }
+
+    // The input of a block, at an address that may lie behind the array: no pointer.
+    PIQUANT_INLINE static void prefetch(uintptr_t in) {
+        for (size_t k = 0; k < bytes_for(Op::block, Op::in_bits); k += line_bytes) {
+            __builtin_prefetch(reinterpret_cast<const void*>(in + k));
         }
     }
 

@@ -38,7 +38,8 @@ class QuantizeOp {
 public:
     static constexpr int in_bits = F::bits;
     static constexpr int out_bits = Q::bits;
-    static constexpr size_t block = simd::width * 8 / Q::bits;
+    static constexpr size_t registers = Q::bits == 16 ? 2 : 1;  // of output: as much input as a register of bytes takes
+    static constexpr size_t block = registers * simd::width * 8 / Q::bits;
     static constexpr bool reads_output = false;
     static constexpr Kernel model = elementwise::quantize<F, Q, R>;
     using Words = simd::WordsOf<F, W, R>;
@@ -53,41 +54,56 @@ public:
     template <simd::Store S>
     PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, Words& words) const {
         // Names, not nested calls: compilers evaluate arguments in any order, and memory is read in the order of evaluation.
-        simd::bytes codes;
         if constexpr (Q::bits == 16) {
-            simd::i32 a;
-            simd::i32 b;
+            const unsigned char* second = in + 2 * bytes_for(simd::lanes, F::bits);
+            simd::bytes codes[2];
             if constexpr (W == Reach::narrow) {
-                round_.fixed_point(in, a, b);
-                codes = simd::narrow2_upper(a, b, words.take(), zero_);
+                simd::words<interleaved> u[2];
+                words.take(u[0], u[1]);
+                codes[0] = upper16(in, u[0]);
+                codes[1] = upper16(second, u[1]);
             } else {
-                round_(in, words, a, b);
-                codes = simd::narrow2<interleaved>(a + wide_zero_, b + wide_zero_);
+                codes[0] = codes16(in, words);
+                codes[1] = codes16(second, words);
             }
-            if constexpr (!Full) {
-                codes = simd::max_u16(codes, min_);
-            }
+            finish<S>(out, Full ? codes[0] : simd::max_u16(codes[0], min_));
+            finish<S>(out + simd::width, Full ? codes[1] : simd::max_u16(codes[1], min_));
         } else if constexpr (Q::bits == 8) {
-            codes = simd::sorted(codes8(in, words, 0));
+            finish<S>(out, simd::sorted(codes8(in, words, 0)));
         } else if constexpr (Q::bits == 4) {
             const auto a = codes8(in, words, 0);
             const auto b = codes8(in, words, 1);
-            codes = simd::pack_nibbles(a, b);
+            finish<S>(out, simd::pack_nibbles(a, b));
         } else {
             const auto a = codes8(in, words, 0);
             const auto b = codes8(in, words, 1);
             const auto c = codes8(in, words, 2);
             const auto d = codes8(in, words, 3);
-            codes = simd::pack_crumbs(a, b, c, d);
+            finish<S>(out, simd::pack_crumbs(a, b, c, d));
         }
-        if constexpr (Q::is_signed) {
-            codes = codes ^ sign_;
-        }
-        simd::put<S>(out, codes);
     }
 
 private:
     static constexpr bool interleaved = simd::interleaved<F>;
+
+    template <simd::Store S>
+    PIQUANT_INLINE void finish(unsigned char* out, simd::bytes codes) const {
+        simd::put<S>(out, Q::is_signed ? codes ^ sign_ : codes);
+    }
+
+    // A register of 16-bit codes, from words that integers are the upper halves of once random words are added, or from integers.
+    PIQUANT_INLINE simd::bytes upper16(const unsigned char* in, simd::words<interleaved> u) const {
+        simd::i32 a;
+        simd::i32 b;
+        round_.fixed_point(in, a, b);
+        return simd::narrow2_upper(a, b, u, zero_);
+    }
+    PIQUANT_INLINE simd::bytes codes16(const unsigned char* in, Words& words) const {
+        simd::i32 a;
+        simd::i32 b;
+        round_(in, words, a, b);
+        return simd::narrow2<interleaved>(a + wide_zero_, b + wide_zero_);
+    }
 
     // Four vectors of the block as one register of bytes, in the order in which packing leaves them.
     PIQUANT_INLINE auto codes8(const unsigned char* in, Words& words, size_t k) const {

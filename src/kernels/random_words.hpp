@@ -24,11 +24,11 @@ struct NoWords {
 // An object of its own, apart from the positions of the loop: its address is known elsewhere, so the compiler thinks that
 // every store may change it.
 class Wheels {
+public:
     // Each wheel goes on beyond its end for as long as take() reads, so that nobody has to look where the end is in between.
     static constexpr size_t beyond = 2 * simd::lanes;
     static_assert(beyond <= left_wheel && beyond <= right_wheel && beyond <= factor_wheel);
 
-public:
     // Out of line: one copy serves all kernels.
     __attribute__((noinline)) Wheels(uint64_t seed, uint64_t index, size_t n)
         : odd(index % 2 != 0), keys_(block_keys(seed, index >> random_block_bits)) {
@@ -125,10 +125,14 @@ private:
                        at(wheels_.factor, factor_, ahead));
     }
 
-    // Positions count bytes, which addresses take as they are.
+    // Positions count bytes from the end of the wheel, so below zero: addresses take them as they are, and the sign of a sum
+    // tells whether the wheel is round, without a comparison.
+    template <uint32_t Size>
+    static constexpr ptrdiff_t start = -static_cast<ptrdiff_t>(Size * sizeof(uint32_t));
     template <size_t Length>
-    PIQUANT_INLINE static simd::i32 at(const uint32_t (&wheel)[Length], size_t position, size_t ahead) {
-        return simd::load_i32(reinterpret_cast<const unsigned char*>(wheel) + position + ahead * sizeof(uint32_t));
+    PIQUANT_INLINE static simd::i32 at(const uint32_t (&wheel)[Length], ptrdiff_t position, size_t ahead) {
+        constexpr size_t size = Length - Wheels::beyond;
+        return simd::load_i32(reinterpret_cast<const unsigned char*>(wheel + size + ahead) + position);
     }
 
     PIQUANT_INLINE void turn(size_t pairs) {
@@ -136,16 +140,16 @@ private:
         right_ = turned<right_wheel>(right_, pairs);
         factor_ = turned<factor_wheel>(factor_, pairs);
     }
-    template <size_t Size>
-    PIQUANT_INLINE static size_t turned(size_t position, size_t pairs) {
-        const size_t stays_below = (Size - pairs) * sizeof(uint32_t);
-        return position < stays_below ? position + pairs * sizeof(uint32_t) : position - stays_below;
+    template <uint32_t Size>
+    PIQUANT_INLINE static ptrdiff_t turned(ptrdiff_t position, size_t pairs) {
+        const ptrdiff_t next = position + static_cast<ptrdiff_t>(pairs * sizeof(uint32_t));
+        return next < 0 ? next : next + start<Size>;
     }
 
     const Wheels& wheels_;
-    size_t left_ = 0;
-    size_t right_ = 0;
-    size_t factor_ = 0;
+    ptrdiff_t left_ = start<left_wheel>;
+    ptrdiff_t right_ = start<right_wheel>;
+    ptrdiff_t factor_ = start<factor_wheel>;
     bool odd_;
 };
 

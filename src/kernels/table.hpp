@@ -18,6 +18,7 @@ struct KernelArgs {
     uint64_t seed;
     uint64_t offset;  // index of element 0 in the sequence of random words
     bool stream;      // non-temporal stores for whole output lines
+    bool far;         // the input is in no near cache: prefetch it
 };
 
 // Extent of data together with zero: lo = min(0, min x), hi = max(0, max x). Both are meaningless when the data holds a

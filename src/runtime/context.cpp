@@ -25,6 +25,9 @@ constexpr size_t default_serial_cutoff = size_t{128} << 10;
 // comes 16 to 90 us after.
 constexpr size_t cutoffs_per_sleeper = 16;
 
+// A share of the traffic that the second-level cache of a thread does not hold, from which on prefetching pays, measured.
+constexpr size_t far_share = size_t{1} << 20;
+
 // Value of an environment variable of digits; false if it is set to anything else.
 bool read_environment(const char* name, size_t lowest, size_t highest, size_t& value) {
     const char* text = getenv(name);
@@ -148,6 +151,7 @@ void Context::execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits
     const size_t traffic = bytes_for(args.n, in_bits) + bytes_for(args.n, out_bits);
     args.stream = traffic >= stream_threshold.load(std::memory_order_relaxed);
     const size_t threads = threads_for(traffic);
+    args.far = traffic / threads >= far_share;
     if (threads == 1) {
         kernel(args);
         return;
