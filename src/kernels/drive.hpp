@@ -24,11 +24,6 @@ namespace {
 
 constexpr size_t line_bytes = 64;
 
-// How far ahead of its loads input is prefetched, where no near cache holds it. Prefetchers of the hardware follow addresses to
-// the end of their 4 KiB and start over in the next page; two pages ahead, memory is under way before they come to it.
-constexpr size_t memory_ahead = 8192;
-constexpr size_t cache_ahead = 2048;
-
 template <class Op>
 class Drive {
 public:
@@ -58,8 +53,10 @@ public:
 
 private:
     static constexpr bool stochastic = !std::is_same_v<typename Op::Words, NoWords>;
-    // Where more is stored than loaded, prefetching the input has not helped.
-    static constexpr bool mostly_loads = Op::in_bits >= Op::out_bits;
+    // Measured. Narrower input is the smaller part of the traffic. Output of 32 and 64 bits that is added to is loaded too fast
+    // for prefetches to help, and from a cache they hinder.
+    static constexpr bool prefetches_input = Op::in_bits >= Op::out_bits;
+    static constexpr bool prefetches_output = Op::reads_output && Op::out_bits == 16;
     static constexpr size_t in_per_byte = Op::in_bits < 8 ? 8 / Op::in_bits : 1;
     static constexpr size_t out_per_byte = Op::out_bits < 8 ? 8 / Op::out_bits : 1;
 
@@ -122,11 +119,15 @@ private:
         const Op op = op_;  // a local whose address no store can reach: its constants stay in registers
         const typename Op::Words::Source source(args_.seed, index, n);
         typename Op::Words words(source);
-        constexpr bool streams = S == simd::Store::stream;
-        const bool far = args_.far;
+        const size_t ahead = args_.ahead;
         for (size_t i = 0; i < n; i += Op::block) {
-            if (mostly_loads && (streams || far)) {
-                prefetch(reinterpret_cast<uintptr_t>(in) + (streams ? memory_ahead : cache_ahead));
+            if (ahead != 0) {
+                if constexpr (prefetches_input) {
+                    prefetch<Op::in_bits>(in, ahead);
+                }
+                if constexpr (prefetches_output) {
+                    prefetch<Op::out_bits>(out, ahead);
+                }
             }
             op.template block_at<S>(in, out, words);
             in += bytes_for(Op::block, Op::in_bits);
@@ -134,10 +135,11 @@ private:
         }
     }
 
-    // The input of a block, at an address that may lie behind the array: no pointer.
-    PIQUANT_INLINE static void prefetch(uintptr_t in) {
-        for (size_t k = 0; k < bytes_for(Op::block, Op::in_bits); k += line_bytes) {
-            __builtin_prefetch(reinterpret_cast<const void*>(in + k));
+    // What a block reads at p + ahead, which may lie behind the array: an address, no pointer.
+    template <int Bits>
+    PIQUANT_INLINE static void prefetch(const unsigned char* p, size_t ahead) {
+        for (size_t k = 0; k < bytes_for(Op::block, Bits); k += line_bytes) {
+            __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + ahead + k));
         }
     }
 

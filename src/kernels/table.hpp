@@ -18,7 +18,7 @@ struct KernelArgs {
     uint64_t seed;
     uint64_t offset;  // index of element 0 in the sequence of random words
     bool stream;      // non-temporal stores for whole output lines
-    bool far;         // the input is in no near cache: prefetch it
+    size_t ahead;     // bytes that what is read is prefetched ahead of its use; 0: not at all
 };
 
 // Extent of data together with zero: lo = min(0, min x), hi = max(0, max x). Both are meaningless when the data holds a

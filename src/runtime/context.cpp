@@ -25,7 +25,11 @@ constexpr size_t default_serial_cutoff = size_t{128} << 10;
 // comes 16 to 90 us after.
 constexpr size_t cutoffs_per_sleeper = 16;
 
-// A share of the traffic that the second-level cache of a thread does not hold, from which on prefetching pays, measured.
+// How far ahead what no near cache holds is prefetched, from memory and from the last-level cache, and the share of a thread from
+// which on that pays; measured. Prefetchers of the hardware follow addresses to the end of their 4 KiB and start over in the next
+// page; two pages ahead, memory is under way before they come to it.
+constexpr size_t memory_ahead = 8192;
+constexpr size_t cache_ahead = 2048;
 constexpr size_t far_share = size_t{1} << 20;
 
 // Value of an environment variable of digits; false if it is set to anything else.
@@ -151,7 +155,7 @@ void Context::execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits
     const size_t traffic = bytes_for(args.n, in_bits) + bytes_for(args.n, out_bits);
     args.stream = traffic >= stream_threshold.load(std::memory_order_relaxed);
     const size_t threads = threads_for(traffic);
-    args.far = traffic / threads >= far_share;
+    args.ahead = args.stream ? memory_ahead : traffic / threads >= far_share ? cache_ahead : 0;
     if (threads == 1) {
         kernel(args);
         return;

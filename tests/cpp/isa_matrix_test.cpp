@@ -47,7 +47,7 @@ void compare(const Isa& isa, const Cell& cell, size_t n, double scale, uint64_t 
     args.seed = random();
     args.offset = random() % 3 == 0 ? random() : random() % 200000;
     args.stream = random() % 2 == 0;
-    args.far = random() % 2 == 0;
+    args.ahead = random() % 3 * 2048;
     if (random() % 3 == 0) {
         args.quant_min += 1;
         args.quant_max -= type.bits == 2 ? 0 : 1 + random() % 3;
