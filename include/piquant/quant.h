@@ -157,7 +157,7 @@ PIQUANT_API piquant_status_t piquant_context_set_isa(piquant_context_t* context,
 
 /*
  * Calls that move fewer bytes (read plus written) than the serial cut-off run on the calling thread alone. Of threads
- * that sleep, a call wakes one for each 16 times the cut-off, or all within 40 us of a call that left some asleep; and
+ * that sleep, a call wakes one for each 8 times the cut-off, or all within 40 us of a call that left some asleep; and
  * all where the cut-off is 0. PIQUANT_SERIAL_CUTOFF sets the default.
  */
 PIQUANT_API piquant_status_t piquant_context_set_serial_cutoff(piquant_context_t* context, size_t bytes);

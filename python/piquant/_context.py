@@ -23,7 +23,7 @@ class Context(_native.Context):
         num_threads: may be assigned; the next call sees it.
         isa: name of the instruction set in use; may be set to any of ``available_isas()``.
         serial_cutoff: calls that move fewer bytes (read plus written) run on the calling thread alone. Of threads that
-            sleep, a call wakes one for each 16 times the cut-off, or all within 40 us of a call that left some asleep;
+            sleep, a call wakes one for each 8 times the cut-off, or all within 40 us of a call that left some asleep;
             and all where it is 0.
         stream_threshold: calls that move at least this many bytes write around the caches.
 
