@@ -11,7 +11,7 @@ import pytest
 import piquant
 from piquant import _bench
 from piquant._bench import check, command, curve, efficiency, libraries, pictures, report, timing
-from piquant._bench.cells import FLOATS, TARGETS
+from piquant._bench.cells import FLOATS, TARGETS, Timing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,6 +117,13 @@ def test_stochastic_ratios_compare_like_with_like() -> None:
     rows = [row("quantize", "float32", 0.9), row("quantize", "float64", 0.5), row("stochastic", "float32", 0.3)]
     (ratio,) = efficiency.stochastic_ratios(rows)
     assert (ratio.real, ratio.ratio) == ("float32", pytest.approx(3.0))
+
+
+def test_efficiency_is_that_of_a_turn() -> None:
+    # From the middle of the third turn on, memory has half its speed.
+    cell = Timing(kernels=(1.0, 1.0, 2.0, 2.0, 2.0), twins=(0.9, 0.9, 0.9, 1.8, 1.8))
+    assert (cell.kernel, cell.twin) == (2.0, 0.9)
+    assert cell.efficiency == 0.9
 
 
 def test_cliffs_stand_out_from_both_neighbours() -> None:

@@ -100,15 +100,29 @@ class Arena:
 
 @dataclass(frozen=True)
 class Timing:
-    """Median seconds of a kernel and of its twin, from alternating runs."""
+    """Seconds of a kernel and of its twin, turn by turn."""
 
-    kernel: float
-    twin: float
+    kernels: tuple[float, ...]
+    twins: tuple[float, ...]
+
+    @property
+    def kernel(self) -> float:
+        """The median."""
+        return statistics.median(self.kernels)
+
+    @property
+    def twin(self) -> float:
+        """The median."""
+        return statistics.median(self.twins)
 
     @property
     def efficiency(self) -> float:
-        """1 is the speed of memory."""
-        return self.twin / self.kernel
+        """1 is the speed of memory.
+
+        The median over the turns, not the ratio of two medians, which memory that changes its speed between turns may
+        have met at different speeds.
+        """
+        return statistics.median(twin / kernel for kernel, twin in zip(self.kernels, self.twins, strict=True))
 
 
 def time_cell(context: Context, cell: Cell, arena: Arena, rounds: int, repeats: int) -> Timing:
@@ -142,7 +156,7 @@ def time_cells(context: Context, cells: tuple[Cell, ...], arena: Arena, rounds: 
             for kernel, s in zip(kernels, of_cells, strict=True):
                 kernel.append(s)
             twin.append(of_twin)
-    return [Timing(statistics.median(kernel), statistics.median(twin)) for kernel in kernels]
+    return [Timing(tuple(kernel), tuple(twin)) for kernel in kernels]
 
 
 def geometric_mean(values: list[float]) -> float:

@@ -73,10 +73,11 @@ def measure(effort: Effort) -> list[Point]:
 def _curve(cell: Cell, threads: int, rows: list[tuple[int, list[Timing]]]) -> list[Point]:
     kernel = [statistics.median(t.kernel for t in timings) * 1e9 / n for n, timings in rows]
     twin = [statistics.median(t.twin for t in timings) * 1e9 / n for n, timings in rows]
+    efficiency = [statistics.median(t.efficiency for t in timings) for _, timings in rows]
     steep = cliffs([n for n, _ in rows], kernel)
     return [
-        Point(cell.operation, cell.real, cell.code, threads, n, k, t, t / k, cliff)
-        for (n, _), k, t, cliff in zip(rows, kernel, twin, steep, strict=True)
+        Point(cell.operation, cell.real, cell.code, threads, n, k, t, e, cliff)
+        for (n, _), k, t, e, cliff in zip(rows, kernel, twin, efficiency, steep, strict=True)
     ]
 
 
