@@ -53,8 +53,8 @@ public:
 
 private:
     static constexpr bool stochastic = !std::is_same_v<typename Op::Words, NoWords>;
-    // Measured. Narrower input is the smaller part of the traffic. Output of 32 and 64 bits that is added to is loaded too fast
-    // for prefetches to help, and from a cache they hinder.
+    // Measured. Narrower input is the smaller part of the traffic. Output of 32 and 64 bits is added to at the speed of
+    // memory already, and from a cache prefetches hinder.
     static constexpr bool prefetches_input = Op::in_bits >= Op::out_bits;
     static constexpr bool prefetches_output = Op::reads_output && Op::out_bits == 16;
     static constexpr size_t in_per_byte = Op::in_bits < 8 ? 8 / Op::in_bits : 1;

@@ -91,13 +91,14 @@ private:
         simd::put<S>(out, Q::is_signed ? codes ^ sign_ : codes);
     }
 
-    // A register of 16-bit codes, from words that integers are the upper halves of once random words are added, or from integers.
+    // A register of 16-bit codes. The integers are the upper halves of the lanes, once random words are added.
     PIQUANT_INLINE simd::bytes upper16(const unsigned char* in, simd::words<interleaved> u) const {
         simd::i32 a;
         simd::i32 b;
         round_.fixed_point(in, a, b);
         return simd::narrow2_upper(a, b, u, zero_);
     }
+    // The same from whole integers.
     PIQUANT_INLINE simd::bytes codes16(const unsigned char* in, Words& words) const {
         simd::i32 a;
         simd::i32 b;

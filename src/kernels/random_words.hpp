@@ -125,8 +125,8 @@ private:
                        at(wheels_.factor, factor_, ahead));
     }
 
-    // Positions count bytes from the end of the wheel, so below zero: addresses take them as they are, and the sign of a sum
-    // tells whether the wheel is round, without a comparison.
+    // Positions count bytes from the end of the wheel, so below zero: addresses take them as they are, and the sign of
+    // a sum tells whether the wheel has come round, without a comparison.
     template <uint32_t Size>
     static constexpr ptrdiff_t start = -static_cast<ptrdiff_t>(Size * sizeof(uint32_t));
     template <size_t Length>

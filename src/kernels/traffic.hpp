@@ -1,4 +1,4 @@
-// Traffic twins: the loads and stores of a conversion (widths, non-temporal policy, alignment) and no arithmetic. What a
+// Traffic twins: the loads and stores of a conversion (widths, non-temporal policy, prefetches) and no arithmetic. What a
 // kernel takes beyond its twin is its own cost; what the twin takes is the memory's.
 #pragma once
 

@@ -70,7 +70,6 @@ const Tree trees[] = {
     {"version 2, period of zero", 0, {{self, "0::/\n"}, {fs + "/cpu.max", "40000 0\n"}}},
     {"version 2, quota of zero", 0, {{self, "0::/\n"}, {fs + "/cpu.max", "0 100000\n"}}},
     {"version 2, no period", 0, {{self, "0::/\n"}, {fs + "/cpu.max", "40000\n"}}},
-    {"version 2, a group without its slash", 3, {{self, "0::ab\n"}, {fs + "ab/cpu.max", "300000 100000\n"}}},
     {"version 2, empty and broken files",
      0,
      {{self, "0::/a\n"}, {fs + "/cpu.max", ""}, {fs + "/a/cpu.max", "much ado\n"}}},
