@@ -164,8 +164,8 @@ PIQUANT_API piquant_status_t piquant_context_set_serial_cutoff(piquant_context_t
 PIQUANT_API piquant_status_t piquant_context_get_serial_cutoff(const piquant_context_t* context, size_t* bytes);
 
 /*
- * Calls that move at least this many bytes write with non-temporal stores, which bypass the caches. Raise it where the
- * output is read again at once. PIQUANT_STREAM_THRESHOLD sets the default.
+ * Calls that move at least this many bytes are taken to work in memory: they write with non-temporal stores, which bypass
+ * the caches, and prefetch from further ahead. Raise it where the output is read again at once. PIQUANT_STREAM_THRESHOLD sets the default.
  */
 PIQUANT_API piquant_status_t piquant_context_set_stream_threshold(piquant_context_t* context, size_t bytes);
 PIQUANT_API piquant_status_t piquant_context_get_stream_threshold(const piquant_context_t* context, size_t* bytes);

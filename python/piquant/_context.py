@@ -25,7 +25,8 @@ class Context(_native.Context):
         serial_cutoff: calls that move fewer bytes (read plus written) run on the calling thread alone. Of threads that
             sleep, a call wakes one for each 8 times the cut-off, or all within 40 us of a call that left some asleep;
             and all where it is 0.
-        stream_threshold: calls that move at least this many bytes write around the caches.
+        stream_threshold: calls that move at least this many bytes write around the caches, and prefetch from further
+            ahead.
 
     Raises:
         ValueError: ``num_threads`` out of range, or an environment variable ``PIQUANT_*`` without a valid value.
