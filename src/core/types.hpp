@@ -35,6 +35,14 @@
 // compilers' own judgement lets one through for the larger instances.
 #define PIQUANT_INLINE inline __attribute__((always_inline))
 
+// Before a loop of a few turns whose number is a constant: no loop is left of it, and arrays of vectors become registers.
+// Compilers do that by themselves at -O3; kernels must not need it, as many distributions build with -O2.
+#if defined(__clang__)
+#define PIQUANT_UNROLL _Pragma("unroll")
+#else
+#define PIQUANT_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace piquant {
 
 enum class DType : int {

@@ -12,6 +12,7 @@ namespace simd {
 // Two pairs of evens and odds, extended where they lie: codes, and entries of a table.
 template <class Q>
 PIQUANT_INLINE void load_codes4_interleaved(Q type, const unsigned char* p, i32 (&c)[4]) {
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 2; ++k) {
         const auto x = as_words(type, p + bytes_for(2 * k * lanes, Q::bits));
         if constexpr (Q::is_signed) {
@@ -25,6 +26,7 @@ PIQUANT_INLINE void load_codes4_interleaved(Q type, const unsigned char* p, i32 
 }
 template <class Q>
 PIQUANT_INLINE void lookup_interleaved(Q type, const unsigned char* p, table32 t, f32 (&v)[4]) {
+    PIQUANT_UNROLL
     for (int k = 0; k < 2; ++k) {
         const auto fields = paired_fields(type, p, k);
         v[2 * k] = entries_of(type, fields, t);

@@ -22,18 +22,30 @@ public:
 
     template <simd::Store S>
     PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
-        for (size_t i = 0; i < bytes_for(block, InBits); i += simd::width) {
-            simd::touch(simd::load_bytes(in + i));
-        }
-        for (size_t i = 0; i < bytes_for(block, OutBits); i += simd::width) {
-            if constexpr (O == Reduce::add) {
-                simd::touch(simd::load_bytes(out + i));
-            }
-            simd::put<S>(out + i, pattern_);
-        }
+        load<bytes_for(block, InBits) / simd::width>(in);
+        store<S, bytes_for(block, OutBits) / simd::width>(out);
     }
 
 private:
+    // By recursion: a loop would cost more than what it repeats, and not every compiler unrolls long ones.
+    template <size_t Registers>
+    PIQUANT_INLINE static void load(const unsigned char* in) {
+        simd::touch(simd::load_bytes(in));
+        if constexpr (Registers > 1) {
+            load<Registers - 1>(in + simd::width);
+        }
+    }
+    template <simd::Store S, size_t Registers>
+    PIQUANT_INLINE void store(unsigned char* out) const {
+        if constexpr (O == Reduce::add) {
+            simd::touch(simd::load_bytes(out));
+        }
+        simd::put<S>(out, pattern_);
+        if constexpr (Registers > 1) {
+            store<S, Registers - 1>(out + simd::width);
+        }
+    }
+
     simd::bytes pattern_;
 };
 
@@ -47,6 +59,7 @@ inline Extent read_traffic(const void* in, size_t bytes) {
     const auto* p = static_cast<const unsigned char*>(in);
     const size_t stride = bytes / (4 * simd::width) * simd::width;
     for (size_t i = 0; i < stride; i += simd::width) {
+        PIQUANT_UNROLL
         for (size_t k = 0; k < 4; ++k) {
             simd::touch(simd::load_bytes(p + i + k * stride));
         }

@@ -10,21 +10,25 @@ namespace simd {
 // --- widen -----------------------------------------------------------------------------------------------------
 
 PIQUANT_INLINE void load_codes4(uint8, const unsigned char* p, i32 (&c)[4]) {
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 4; ++k) {
         c[k].v = _mm256_cvtepu8_epi32(load64(p + 8 * k));
     }
 }
 PIQUANT_INLINE void load_codes4(int8, const unsigned char* p, i32 (&c)[4]) {
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 4; ++k) {
         c[k].v = _mm256_cvtepi8_epi32(load64(p + 8 * k));
     }
 }
 PIQUANT_INLINE void load_codes4(uint16, const unsigned char* p, i32 (&c)[4]) {
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 4; ++k) {
         c[k].v = _mm256_cvtepu16_epi32(load128(p + 16 * k));
     }
 }
 PIQUANT_INLINE void load_codes4(int16, const unsigned char* p, i32 (&c)[4]) {
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 4; ++k) {
         c[k].v = _mm256_cvtepi16_epi32(load128(p + 16 * k));
     }
@@ -50,12 +54,14 @@ inline __m256i broadcast_word(const unsigned char* p) {
 // and come back with an arithmetic shift.
 PIQUANT_INLINE void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
     const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 4; ++k) {
         c[k].v = _mm256_and_si256(_mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts), _mm256_set1_epi32(15));
     }
 }
 PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
     const __m256i shifts = _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0);
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 4; ++k) {
         c[k].v = _mm256_srai_epi32(_mm256_sllv_epi32(broadcast_word(p + 4 * k), shifts), 28);
     }
@@ -63,6 +69,7 @@ PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
 // Sixteen crumbs fill a 32-bit word: two vectors out of each.
 PIQUANT_INLINE void load_codes4(uint2, const unsigned char* p, i32 (&c)[4]) {
     const __m256i shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 2; ++k) {
         const __m256i low = _mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts);
         c[2 * k].v = _mm256_and_si256(low, _mm256_set1_epi32(3));
@@ -71,6 +78,7 @@ PIQUANT_INLINE void load_codes4(uint2, const unsigned char* p, i32 (&c)[4]) {
 }
 PIQUANT_INLINE void load_codes4(int2, const unsigned char* p, i32 (&c)[4]) {
     const __m256i shifts = _mm256_setr_epi32(14, 12, 10, 8, 6, 4, 2, 0);
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 2; ++k) {
         const __m256i high = _mm256_sllv_epi32(broadcast_word(p + 4 * k), shifts);
         c[2 * k].v = _mm256_srai_epi32(_mm256_slli_epi32(high, 16), 30);
@@ -259,6 +267,7 @@ inline f32 entries_of(Q, i32 fields, table32 t) {
 }
 template <class Q>
 PIQUANT_INLINE void lookup(Q type, const unsigned char* p, table32 t, f32 (&v)[4]) {
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 4; ++k) {
         const int first = Q::bits == 4 || k % 2 == 0 ? 0 : 16;
         const __m256i shifts = _mm256_add_epi32(

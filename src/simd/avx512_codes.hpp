@@ -37,6 +37,7 @@ inline __m512i widen(int2, const unsigned char* p) {
 // Always inlined: results in an array would go through memory otherwise.
 template <class Q>
 PIQUANT_INLINE void load_codes4(Q type, const unsigned char* p, i32 (&c)[4]) {
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 4; ++k) {
         c[k].v = widen(type, p + bytes_for(k * lanes, Q::bits));
     }
@@ -53,6 +54,7 @@ inline __m512i nibble_words(__m512i words, int k) {
 PIQUANT_INLINE void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
     const __m512i shifts = _mm512_and_si512(ramp(0, 4), _mm512_set1_epi32(28));
     const __m512i words = _mm512_castsi256_si512(load256(p));
+    PIQUANT_UNROLL
     for (int k = 0; k < 4; ++k) {
         c[k].v = _mm512_and_si512(_mm512_srlv_epi32(nibble_words(words, k), shifts), _mm512_set1_epi32(15));
     }
@@ -60,6 +62,7 @@ PIQUANT_INLINE void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
 PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
     const __m512i shifts = _mm512_and_si512(ramp(28, -4), _mm512_set1_epi32(28));
     const __m512i words = _mm512_castsi256_si512(load256(p));
+    PIQUANT_UNROLL
     for (int k = 0; k < 4; ++k) {
         c[k].v = _mm512_srai_epi32(_mm512_sllv_epi32(nibble_words(words, k), shifts), 28);
     }
@@ -275,6 +278,7 @@ inline f32 entries_of(Q, i32 fields, table32 t) {
 }
 template <class Q>
 PIQUANT_INLINE void lookup(Q type, const unsigned char* p, table32 t, f32 (&v)[4]) {
+    PIQUANT_UNROLL
     for (int k = 0; k < 4; ++k) {
         v[k] = entries_of(type, {low_fields<Q::bits>(p, k)}, t);
     }

@@ -12,6 +12,7 @@ namespace simd {
 // Zero extension by table: lane l of vector k takes byte 4 k + l, then three indices that are out of range and give 0.
 // Four instructions for 16 codes; two steps of widening would take six.
 inline void extend_u8(uint8x16_t x, i32 (&c)[4]) {
+    PIQUANT_UNROLL
     for (uint32_t k = 0; k < 4; ++k) {
         const uint32x4_t first = {0xffffff00u, 0xffffff01u, 0xffffff02u, 0xffffff03u};
         const uint8x16_t index = vreinterpretq_u8_u32(vaddq_u32(first, vdupq_n_u32(4 * k)));
@@ -35,6 +36,7 @@ PIQUANT_INLINE void load_codes4(int8, const unsigned char* p, i32 (&c)[4]) {
 }
 PIQUANT_INLINE void load_codes4(uint16, const unsigned char* p, i32 (&c)[4]) {
     const uint16x8_t zero = vdupq_n_u16(0);
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 2; ++k) {
         const uint16x8_t x = vreinterpretq_u16_u8(load128(p + 16 * k));
         c[2 * k].v = vreinterpretq_s32_u16(vzip1q_u16(x, zero));
@@ -42,6 +44,7 @@ PIQUANT_INLINE void load_codes4(uint16, const unsigned char* p, i32 (&c)[4]) {
     }
 }
 PIQUANT_INLINE void load_codes4(int16, const unsigned char* p, i32 (&c)[4]) {
+    PIQUANT_UNROLL
     for (size_t k = 0; k < 2; ++k) {
         extend_s16(vreinterpretq_s16_u8(load128(p + 16 * k)), c[2 * k], c[2 * k + 1]);
     }

@@ -48,10 +48,12 @@ template <class Q>
 PIQUANT_INLINE void load_codes4(Q, const unsigned char* p, i32 (&c)[4]) {
     constexpr bool is_signed = Q::is_signed;
     if constexpr (Q::bits == 16) {
+        PIQUANT_UNROLL
         for (size_t k = 0; k < 4; ++k) {
             c[k].v = from16<is_signed>(load64(p + 8 * k));
         }
     } else if constexpr (Q::bits == 8) {
+        PIQUANT_UNROLL
         for (size_t k = 0; k < 4; ++k) {
             c[k].v = from8<is_signed>(load32(p + 4 * k));
         }
