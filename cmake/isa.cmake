@@ -27,9 +27,7 @@ foreach(isa IN LISTS PIQUANT_ISAS)
   string(TOUPPER ${isa} upper)
   target_compile_definitions(piquant_isa_${isa} PRIVATE PIQUANT_ISA=${isa} PIQUANT_SIMD_${upper})
   # Without exceptions and types to catch, the object has no references to the C++ runtime, which are weak in part.
-  # -O3 of GCC takes twice as long as -O2, and twice the code, for loops that are written out already.
-  target_compile_options(piquant_isa_${isa} PRIVATE $<$<CONFIG:Release>:-O2> ${PIQUANT_FLAGS_${isa}} -fno-exceptions
-                                                    -fno-rtti)
+  target_compile_options(piquant_isa_${isa} PRIVATE ${PIQUANT_FLAGS_${isa}} -fno-exceptions -fno-rtti)
   target_link_libraries(piquant_isa_${isa} PRIVATE piquant_flags)
   # Link-time optimization could merge code across instruction sets, and run AVX-512 on a machine without it.
   set_target_properties(piquant_isa_${isa} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
