@@ -86,7 +86,11 @@ inline i32 load_i32(const void* p) {
 }
 
 inline void touch(bytes b) {
+#ifdef __AVX512F__
     __asm__ volatile("" : : "v"(b.v));
+#else  // emulated, see tests/emulation
+    __asm__ volatile("" : : "m"(b.v));
+#endif
 }
 
 template <Store S>
