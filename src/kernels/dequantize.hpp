@@ -9,18 +9,28 @@ namespace piquant {
 namespace {
 namespace simd {
 
+// Two codes to a lane, the even one below the odd one, of 4 or 16 bits: pair k at p.
+template <class Q>
+PIQUANT_INLINE auto paired_codes(Q type, const unsigned char* p, int k) {
+    if constexpr (Q::bits == 4) {
+        return paired_fields(type, p, k);
+    } else {
+        return as_words(type, p + bytes_for(static_cast<size_t>(2 * k) * lanes, Q::bits));
+    }
+}
 // Two pairs of evens and odds, extended where they lie: codes, and entries of a table.
 template <class Q>
 PIQUANT_INLINE void load_codes4_interleaved(Q type, const unsigned char* p, i32 (&c)[4]) {
     PIQUANT_UNROLL
-    for (size_t k = 0; k < 2; ++k) {
-        const auto x = as_words(type, p + bytes_for(2 * k * lanes, Q::bits));
+    for (int k = 0; k < 2; ++k) {
+        constexpr int bits = Q::bits == 4 ? 4 : 16;
+        const auto x = paired_codes(type, p, k);
         if constexpr (Q::is_signed) {
-            c[2 * k] = shift_right_arithmetic<16>(shift_left<16>(x));
-            c[2 * k + 1] = shift_right_arithmetic<16>(x);
+            c[2 * k] = shift_right_arithmetic<32 - bits>(shift_left<32 - bits>(x));
+            c[2 * k + 1] = shift_right_arithmetic<32 - bits>(shift_left<32 - 2 * bits>(x));
         } else {
-            c[2 * k] = x & splat_i32(0xffff);
-            c[2 * k + 1] = shift_right_logical<16>(x);
+            c[2 * k] = x & splat_i32((1 << bits) - 1);
+            c[2 * k + 1] = shift_right_logical<bits>(x);
         }
     }
 }
@@ -29,8 +39,8 @@ PIQUANT_INLINE void lookup_interleaved(Q type, const unsigned char* p, table32 t
     PIQUANT_UNROLL
     for (int k = 0; k < 2; ++k) {
         const auto fields = paired_fields(type, p, k);
-        v[2 * k] = entries_of(type, fields, t);
-        v[2 * k + 1] = entries_of(type, shift_right_logical<Q::bits>(fields), t);
+        v[2 * k] = entries_of(fields, t);
+        v[2 * k + 1] = entries_of(shift_right_logical<Q::bits>(fields), t);
     }
 }
 
@@ -206,7 +216,7 @@ void dequantize(const KernelArgs& a) {
         Drive<DequantizeOp32<Q, F, O>>::run(a);
     } else if constexpr (Q::bits < 8 && F::bits == 16 && O == Reduce::set) {
         Drive<DequantizeFields16<Q, F>>::run(a);
-    } else if constexpr (Q::bits < 8 && F::bits < 64) {
+    } else if constexpr (Q::bits < 8 && F::bits < 64 && simd::looks_up_floats<Q::bits>) {
         Drive<DequantizeFields<Q, F, O>>::run(a);
     } else {
         Drive<DequantizeOp<Q, F, O>>::run(a);

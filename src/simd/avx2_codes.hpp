@@ -247,33 +247,28 @@ inline bytes pack_crumbs(loose<Group> a, loose<Group> b, loose<Group> c, loose<G
 
 // --- table -------------------------------------------------------------------------------------------------------
 
-// Two registers of eight entries; vpermps reads three bits of each index, bit 3 selects the register.
+// Crumbs alone: vpermps reads three bits of each index, for nibbles it takes two of it and a blend, which is more than to
+// calculate them.
+template <int Bits>
+constexpr bool looks_up_floats = Bits == 2;
 struct table32 {
-    __m256 lo, hi;
+    __m256 v;
 };
 inline table32 make_table(const float (&entries)[16]) {
-    return {_mm256_loadu_ps(entries), _mm256_loadu_ps(entries + 8)};
+    return {_mm256_loadu_ps(entries)};
 }
-// The entries that the low bits of each lane stand for. 2 bits: entries repeat every four, so the third may be anything.
-template <class Q>
-inline f32 entries_of(Q, i32 fields, table32 t) {
-    const __m256 lo = _mm256_permutevar8x32_ps(t.lo, fields.v);
-    if constexpr (Q::bits == 2) {
-        return {lo};
-    } else {
-        const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(fields.v, 28));
-        return {_mm256_blendv_ps(lo, _mm256_permutevar8x32_ps(t.hi, fields.v), upper)};
-    }
+// The entries that the low bits of each lane stand for. They repeat every four, so the third bit may be anything.
+inline f32 entries_of(i32 fields, table32 t) {
+    return {_mm256_permutevar8x32_ps(t.v, fields.v)};
 }
 template <class Q>
-PIQUANT_INLINE void lookup(Q type, const unsigned char* p, table32 t, f32 (&v)[4]) {
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
     PIQUANT_UNROLL
-    for (size_t k = 0; k < 4; ++k) {
-        const int first = Q::bits == 4 || k % 2 == 0 ? 0 : 16;
-        const __m256i shifts = _mm256_add_epi32(
-            _mm256_set1_epi32(first), _mm256_mullo_epi32(lane_numbers().v, _mm256_set1_epi32(Q::bits)));  // a constant
-        const unsigned char* word = p + (Q::bits == 4 ? k : k / 2) * 4;
-        v[k] = entries_of(type, {_mm256_srlv_epi32(broadcast_word(word), shifts)}, t);
+    for (size_t k = 0; k < 2; ++k) {
+        const __m256i shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+        const i32 fields{_mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts)};
+        v[2 * k] = entries_of(fields, t);
+        v[2 * k + 1] = entries_of({_mm256_srli_epi32(fields.v, 16)}, t);
     }
 }
 // Two fields to a lane, the even one below the odd one: pair k at p.

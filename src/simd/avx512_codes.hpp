@@ -266,21 +266,22 @@ inline bytes pack_crumbs(loose<Group> a, loose<Group> b, loose<Group> c, loose<G
 // --- table -------------------------------------------------------------------------------------------------------
 
 // vpermps reads four bits of each index, so fields may have others above them.
+template <int Bits>
+constexpr bool looks_up_floats = true;
 struct table32 {
     __m512 v;
 };
 inline table32 make_table(const float (&entries)[16]) {
     return {_mm512_loadu_ps(entries)};
 }
-template <class Q>
-inline f32 entries_of(Q, i32 fields, table32 t) {
+inline f32 entries_of(i32 fields, table32 t) {
     return {_mm512_permutexvar_ps(fields.v, t.v)};
 }
 template <class Q>
-PIQUANT_INLINE void lookup(Q type, const unsigned char* p, table32 t, f32 (&v)[4]) {
+PIQUANT_INLINE void lookup(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
     PIQUANT_UNROLL
     for (int k = 0; k < 4; ++k) {
-        v[k] = entries_of(type, {low_fields<Q::bits>(p, k)}, t);
+        v[k] = entries_of({low_fields<Q::bits>(p, k)}, t);
     }
 }
 

@@ -199,6 +199,8 @@ inline uint8x16_t fields_in_bytes(const unsigned char* p) {
 
 // Entries by byte: plane k holds byte k of all sixteen. tbl looks a plane up for 16 fields at once, and two steps of
 // interleaving put the bytes of each result together.
+template <int Bits>
+constexpr bool looks_up_floats = true;
 struct table32 {
     uint8x16x4_t plane;
 };

@@ -180,6 +180,8 @@ inline __m128i fields_in_bytes(const unsigned char* p) {
 
 // Entries by byte: plane k holds byte k of all sixteen. pshufb looks a plane up for 16 fields at once, and two steps of
 // interleaving put the bytes of each result together.
+template <int Bits>
+constexpr bool looks_up_floats = true;
 struct table32 {
     __m128i plane[4];
 };

@@ -47,7 +47,9 @@
 //   table      make_table(float[16])       table32        lookup(Q, p, table32, f32[4])
 //              make_table(uint16_t[16])    table16        lookup(Q, p, table16, bytes[2])
 //                                          4 * lanes fields of 2 or 4 bits at p, each replaced by its entry
-//              paired_fields(Q, p, k), entries_of(Q, i32, table32)    where any type interleaves: fields of pair k, the
+//              looks_up_floats<bits>       constant: that is quicker than to calculate float32 from such fields. Else
+//                                          table32 and what takes it may lack them
+//              paired_fields(Q, p, k), entries_of(i32, table32)    where any type interleaves: fields of pair k, the
 //                                          even below the odd one of each lane; the entries that the low bits stand for
 //
 // All results but pairs and loose codes are in element order. Pointers need no alignment, except that Store::stream wants
