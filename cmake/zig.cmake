@@ -13,8 +13,8 @@ endif()
 set(CMAKE_SYSTEM_PROCESSOR ${CMAKE_MATCH_1})
 set(CMAKE_C_COMPILER ${PIQUANT_ZIG} cc)
 set(CMAKE_CXX_COMPILER ${PIQUANT_ZIG} c++)
-# The first link compiles the C++ library of the system, for minutes; with a target named like this, and libraries to try,
-# CMake gets to know the compiler without one.
+# The first link compiles the C++ library of the system, for minutes; with a target named like this, and libraries to
+# try, CMake gets to know the compiler without one.
 set(CMAKE_C_COMPILER_TARGET ${PIQUANT_ZIG_TARGET})
 set(CMAKE_CXX_COMPILER_TARGET ${PIQUANT_ZIG_TARGET})
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)

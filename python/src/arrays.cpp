@@ -1,8 +1,8 @@
 #include "plain.hpp"
 
-// A look at numpy arrays without Python, by the C side of numpy's array interface (__array_struct__). Whatever is not plain
-// (another class, byte order or layout, dtypes of other packages) is left to _arrays.py, which also finds the words for what
-// is wrong.
+// A look at numpy arrays without Python, by the C side of numpy's array interface (__array_struct__). Whatever is not
+// plain (another class, byte order or layout, dtypes of other packages) is left to _arrays.py, which also finds the
+// words for what is wrong.
 namespace piquant_python {
 namespace {
 
@@ -55,7 +55,8 @@ int dtype_of(const ArrayInterface& a) {
     }
 }
 
-// The interface of an array whose elements lie in memory as they are, in order, and its dtype. It lives as long as `owner`.
+// The interface of an array whose elements lie in memory as they are, in order, and its dtype. It lives as long as
+// `owner`.
 const ArrayInterface* plain(nb::handle array, int needed, nb::object& owner, int& dtype) {
     owner = nb::steal(PyObject_GetAttr(array.ptr(), array_struct));
     const auto* a =

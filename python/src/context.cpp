@@ -15,7 +15,8 @@ struct Rows {
     std::size_t rows;
     std::size_t n;
 
-    // Calls call(row, count) once for all elements, or once per row; once where there is none, to have the arguments checked.
+    // Calls call(row, count) once for all elements, or once per row; once where there is none, to have the arguments
+    // checked.
     template <class F>
     piquant_status_t each(std::uintptr_t in, int in_dtype, std::uintptr_t out, int out_dtype, F call) const {
         const std::size_t in_row = piquant_size(static_cast<piquant_dtype_t>(in_dtype), n);

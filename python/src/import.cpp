@@ -1,6 +1,6 @@
-// What Python calls to import the module. Compiled, like all that runs before the check, for the architecture's baseline
-// (PIQUANT_BASELINE_FLAGS): a module built for a newer CPU than this one must end in an ImportError, not in an illegal
-// instruction.
+// What Python calls to import the module. Compiled, like all that runs before the check, for the architecture's
+// baseline (PIQUANT_BASELINE_FLAGS): a module built for a newer CPU than this one must end in an ImportError, not in an
+// illegal instruction.
 #include <Python.h>
 #include <piquant/quant.h>
 

@@ -11,10 +11,10 @@
 
 // Memory of large outputs that callers did not pass.
 //
-// What glibc's malloc allocates beyond 32 MiB goes back to the system when it is freed, and the system clears the next such array
-// page by page, which takes two to four times as long as computing it. So blocks of outputs that are gone are kept for the
-// next one. They are marked free meanwhile (MADV_FREE): the system takes their pages when it needs memory, and clears only
-// what it took.
+// What glibc's malloc allocates beyond 32 MiB goes back to the system when it is freed, and the system clears the next
+// such array page by page, which takes two to four times as long as computing it. So blocks of outputs that are gone
+// are kept for the next one. They are marked free meanwhile (MADV_FREE): the system takes their pages when it needs
+// memory, and clears only what it took.
 //
 // The interpreter's lock guards all of this: outputs are made and deleted by Python objects.
 namespace piquant_python {

@@ -22,9 +22,9 @@ inline std::uintptr_t address(const void* data) {
     return reinterpret_cast<std::uintptr_t>(data);
 }
 
-// (address of in, its dtype, address of out, its dtype, rows, elements of a row) where both have one shape. per_byte: codes in
-// a byte; where there are several, one array is of floats, the other of bytes, and its last dimension is the packed one, each
-// row by itself. None where they do not fit each other.
+// (address of in, its dtype, address of out, its dtype, rows, elements of a row) where both have one shape. per_byte:
+// codes in a byte; where there are several, one array is of floats, the other of bytes, and its last dimension is the
+// packed one, each row by itself. None where they do not fit each other.
 template <class Size>
 nb::object plain_pair(const Plain<Size>& in, const Plain<Size>& out, Size per_byte) {
     const bool packs = in.dtype <= PIQUANT_FLOAT64;

@@ -2,9 +2,9 @@
 
 #include "plain.hpp"
 
-// A look at tensors without Python: attributes of two tensors, one by one, take longer than quantizing 1,024 elements. A torch
-// that has DLPack's C exchange API hands out a function that tells all of them. Whatever is not plain (another class, device
-// or layout, a torch without) is left to _tensors.py, which also finds the words for what is wrong.
+// A look at tensors without Python: attributes of two tensors, one by one, take longer than quantizing 1,024 elements.
+// A torch that has DLPack's C exchange API hands out a function that tells all of them. Whatever is not plain (another
+// class, device or layout, a torch without) is left to _tensors.py, which also finds the words for what is wrong.
 namespace piquant_python {
 namespace {
 
@@ -98,8 +98,8 @@ bool is_true(PyObject* result) {
     return yes;
 }
 
-// Elements in memory, in order, as they are: not negated lazily, as views of conjugate numbers may be. Of a tensor that carries
-// quantization parameters torch has no view, and takes a millisecond to say so.
+// Elements in memory, in order, as they are: not negated lazily, as views of conjugate numbers may be. Of a tensor that
+// carries quantization parameters torch has no view, and takes a millisecond to say so.
 bool plain(nb::handle tensor, View& v, int& dtype) {
     if (is_true(PyObject_GetAttr(tensor.ptr(), is_quantized))) {
         return false;

@@ -13,8 +13,8 @@ struct QuantParams {
     uint64_t zero_point;  // pattern of the code type
 };
 
-// clamp(round_half_to_even(quant_min + steps), quant_min, quant_max) for steps >= 0, the sum exact: added in double, 64-bit
-// ends of range would swallow up to a thousand steps. Half a step goes to the even sum.
+// clamp(round_half_to_even(quant_min + steps), quant_min, quant_max) for steps >= 0, the sum exact: added in double,
+// 64-bit ends of range would swallow up to a thousand steps. Half a step goes to the even sum.
 inline uint64_t steps_above(uint64_t quant_min, uint64_t quant_max, double steps) {
     constexpr double two64 = 18446744073709551616.0;
     if (steps >= two64) {

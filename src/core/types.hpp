@@ -31,12 +31,12 @@
     X(int64, 64, true, int64_t)    \
     X(uint64, 64, false, uint64_t)
 
-// Functions that hot loops are made of. A call inside such a loop re-reads its constants from memory every time, and the
-// compilers' own judgement lets one through for the larger instances.
+// Functions that hot loops are made of. A call inside such a loop re-reads its constants from memory every time, and
+// the compilers' own judgement lets one through for the larger instances.
 #define PIQUANT_INLINE inline __attribute__((always_inline))
 
-// Before a loop of a few turns whose number is a constant: no loop is left of it, and arrays of vectors become registers.
-// Compilers do that by themselves at -O3; kernels must not need it, as many distributions build with -O2.
+// Before a loop of a few turns whose number is a constant: no loop is left of it, and arrays of vectors become
+// registers. Compilers do that by themselves at -O3; kernels must not need it, as many distributions build with -O2.
 #if defined(__clang__)
 #define PIQUANT_UNROLL _Pragma("unroll")
 #else

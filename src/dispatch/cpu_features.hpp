@@ -1,9 +1,9 @@
 // What a CPU may lack: as bits of a mask, as the macros that compilers predefine, and as CPUID reports it.
 //
 // An instruction set requires what its compiler flags allowed the compiler to use, and that is read from the predefined
-// macros. So a flag cannot be added without its check, one compiler may imply more than another, and flags for the whole
-// build (CXXFLAGS=-march=...) count as well. Features that compilers use only where a program asks for them by name (AES,
-// RDRAND) are left out, as are those that come with a listed one: CRC32 with SSE4.2, XSAVE with AVX.
+// macros. So a flag cannot be added without its check, one compiler may imply more than another, and flags for the
+// whole build (CXXFLAGS=-march=...) count as well. Features that compilers use only where a program asks for them by
+// name (AES, RDRAND) are left out, as are those that come with a listed one: CRC32 with SSE4.2, XSAVE with AVX.
 // scripts/check-isa-objects fails if the flags of an instruction set bring a macro that is in neither group.
 #pragma once
 

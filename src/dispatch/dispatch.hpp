@@ -15,8 +15,8 @@ struct Isa {
     const KernelTable* table;
 };
 
-// All that were compiled in, best first. Ends with scalar, which requires what the whole build was compiled for: nothing
-// beyond the architecture, unless the builder asked for more (CXXFLAGS=-march=...).
+// All that were compiled in, best first. Ends with scalar, which requires what the whole build was compiled for:
+// nothing beyond the architecture, unless the builder asked for more (CXXFLAGS=-march=...).
 extern const Isa isas[];
 extern const size_t isa_count;
 

@@ -101,7 +101,8 @@ private:
         }
     }
 
-    // Elements on both sides of a change of keys, which offsets that are no multiple of the block lead to, once in 65,536.
+    // Elements on both sides of a change of keys, which offsets that are no multiple of the block lead to, once in
+    // 65,536.
     void across_keys(const unsigned char* in, unsigned char* out, uint64_t index, size_t n) const {
         if constexpr (stochastic) {
             KernelArgs a = args_;

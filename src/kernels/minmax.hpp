@@ -35,9 +35,9 @@ struct Patterns<64> {
     using Signed = int64_t;
 };
 
-// Largest patterns of 4 * quarter registers, lane by lane. Four places are read at a time: prefetchers follow a stream to
-// the end of its 4 KiB page only, and four streams reach that end at other times (up to 10% from memory, none from huge
-// pages). Apart from its caller, whose arrays would keep the accumulators in memory.
+// Largest patterns of 4 * quarter registers, lane by lane. Four places are read at a time: prefetchers follow a stream
+// to the end of its 4 KiB page only, and four streams reach that end at other times (up to 10% from memory, none from
+// huge pages). Apart from its caller, whose arrays would keep the accumulators in memory.
 template <int Bits>
 __attribute__((noinline)) void largest(const unsigned char* p, size_t quarter, void* tops, void* bottoms) {
     using simd::max_signed, simd::max_unsigned;

@@ -53,7 +53,8 @@ public:
 
     template <simd::Store S>
     PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, Words& words) const {
-        // Names, not nested calls: compilers evaluate arguments in any order, and memory is read in the order of evaluation.
+        // Names, not nested calls: compilers evaluate arguments in any order, and memory is read in the order of
+        // evaluation.
         if constexpr (Q::bits == 16) {
             const unsigned char* second = in + 2 * bytes_for(simd::lanes, F::bits);
             simd::bytes codes[2];
@@ -199,7 +200,8 @@ void quantize(const KernelArgs& a) {
     } else if constexpr (R == Round::nearest) {
         quantize_at<F, Q, R, reach_of(Q::bits)>(a);
     } else if constexpr (Q::bits == 16) {
-        // The zero point of symmetric parameters: integers from -32768 to 32767 leave 16 bits for the fraction. Twice as fast.
+        // The zero point of symmetric parameters: integers from -32768 to 32767 leave 16 bits for the fraction. Twice
+        // as fast.
         if (raised<Q>(a.zero_point) == 0x8000 && stochastic_inverse_fits<F>(a)) {
             quantize_at<F, Q, R, Reach::narrow>(a);
         } else {

@@ -20,12 +20,13 @@ struct NoWords {
     explicit NoWords(const Source&) {}
 };
 
-// The wheels for elements index .. index + n - 1, which share a block of 65,536, each from where the first element meets it.
-// An object of its own, apart from the positions of the loop: its address is known elsewhere, so the compiler thinks that
-// every store may change it.
+// The wheels for elements index .. index + n - 1, which share a block of 65,536, each from where the first element
+// meets it. An object of its own, apart from the positions of the loop: its address is known elsewhere, so the compiler
+// thinks that every store may change it.
 class Wheels {
 public:
-    // Each wheel goes on beyond its end for as long as take() reads, so that nobody has to look where the end is in between.
+    // Each wheel goes on beyond its end for as long as take() reads, so that nobody has to look where the end is in
+    // between.
     static constexpr size_t beyond = 2 * simd::lanes;
     static_assert(beyond <= left_wheel && beyond <= right_wheel && beyond <= factor_wheel);
 

@@ -17,8 +17,8 @@ constexpr Reach reach_of(int bits) {
     return bits <= 8 ? Reach::narrow : bits == 16 ? Reach::medium : Reach::wide;
 }
 
-// Whether inverse * 65536 is finite in T. It is not for scales of at most 2^-112 (float32) or 2^-1007; those are left to the
-// element loops.
+// Whether inverse * 65536 is finite in T. It is not for scales of at most 2^-112 (float32) or 2^-1007; those are left
+// to the element loops.
 template <class F>
 inline bool stochastic_inverse_fits(const KernelArgs& a) {
     using T = typename F::compute;
@@ -70,10 +70,11 @@ inline T lowest_integer(const KernelArgs& a) {
     return static_cast<T>(static_cast<int64_t>(a.quant_min - a.zero_point));
 }
 
-// For codes of at most 8 bits, and stochastically for integers from -2^15 on. The upper clamp comes first, in float, because conversion turns overflow into the lowest
-// integer; its bound is an integer, so that rounding, which is monotone, cannot leave it. Below, the result is exact for
-// y > -2^15, and beyond a number of at most -2^15 + 1, which saturates any such code; NaN is the lowest integer.
-// Stochastic rounding is one addition in fixed point, whose carry is the rounding:
+// For codes of at most 8 bits, and stochastically for integers from -2^15 on. The upper clamp comes first, in float,
+// because conversion turns overflow into the lowest integer; its bound is an integer, so that rounding, which is
+// monotone, cannot leave it. Below, the result is exact for y > -2^15, and beyond a number of at most -2^15 + 1, which
+// saturates any such code; NaN is the lowest integer. Stochastic rounding is one addition in fixed point, whose carry
+// is the rounding:
 //
 //   y * 65536      iiiiiiiiiiiiiiii.ffffffffffffffff
 //   random word    0000000000000000.uuuuuuuuuuuuuuuu
@@ -101,7 +102,8 @@ public:
         }
     }
 
-    // Nearest: the integers themselves. Stochastic: they are the upper halves of the lanes, once a random word is added.
+    // Nearest: the integers themselves. Stochastic: they are the upper halves of the lanes, once a random word is
+    // added.
     PIQUANT_INLINE void fixed_point(const unsigned char* p, i32& a, i32& b) const {
         vec<F> x;
         vec<F> y;
@@ -123,8 +125,8 @@ private:
     vec<F> limit_;
 };
 
-// For codes of 16 bits. Nearest as above, exact for y > -2^31. Stochastic rounding needs the remainder apart, since integer
-// and fraction no longer share 32 bits; there y is clamped at both ends, and NaN is the lower.
+// For codes of 16 bits. Nearest as above, exact for y > -2^31. Stochastic rounding needs the remainder apart, since
+// integer and fraction no longer share 32 bits; there y is clamped at both ends, and NaN is the lower.
 template <class F, Round R>
 class Rounder<F, Reach::medium, R> {
     using T = typename F::compute;

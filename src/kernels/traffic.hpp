@@ -1,5 +1,5 @@
-// Traffic twins: the loads and stores of a conversion (widths, non-temporal policy, prefetches) and no arithmetic. What a
-// kernel takes beyond its twin is its own cost; what the twin takes is the memory's.
+// Traffic twins: the loads and stores of a conversion (widths, non-temporal policy, prefetches) and no arithmetic. What
+// a kernel takes beyond its twin is its own cost; what the twin takes is the memory's.
 #pragma once
 
 #include "kernels/drive.hpp"
@@ -27,7 +27,8 @@ public:
     }
 
 private:
-    // 1 to 32 registers. A loop would cost more than what it repeats, and GCC warns of PIQUANT_UNROLL before a single turn.
+    // 1 to 32 registers. A loop would cost more than what it repeats, and GCC warns of PIQUANT_UNROLL before a single
+    // turn.
     template <size_t Registers>
     PIQUANT_INLINE static void load(const unsigned char* in) {
         simd::touch(simd::load_bytes(in));

@@ -22,14 +22,14 @@ namespace {
 // both CPUs share a last-level cache, and at 0.5 to 1 MiB where they do not.
 constexpr size_t default_serial_cutoff = size_t{256} << 10;
 
-// If it sleeps, they do at 2 to 4 MiB: 8 times the cut-off. To wake it costs the caller 7 to 16 us on a virtual machine,
-// and it comes 16 to 90 us after.
+// If it sleeps, they do at 2 to 4 MiB: 8 times the cut-off. To wake it costs the caller 7 to 16 us on a virtual
+// machine, and it comes 16 to 90 us after.
 constexpr size_t cutoffs_per_sleeper = 8;
 
 // How far ahead what no near cache holds is prefetched, from memory (which a call at the stream threshold is taken to
-// work in) and from the last-level cache, and the share of a thread from which on that pays; measured. Prefetchers of the
-// hardware follow addresses to the end of their 4 KiB and start over in the next page; two pages ahead, memory is under
-// way before they come to it.
+// work in) and from the last-level cache, and the share of a thread from which on that pays; measured. Prefetchers of
+// the hardware follow addresses to the end of their 4 KiB and start over in the next page; two pages ahead, memory is
+// under way before they come to it.
 constexpr size_t memory_ahead = 8192;
 constexpr size_t cache_ahead = 2048;
 constexpr size_t far_share = size_t{1} << 20;

@@ -65,8 +65,9 @@ namespace {
 // Longer than the gap between calls of a busy loop, shorter than anyone notices.
 constexpr auto spin_time = std::chrono::microseconds(50);
 
-// Jobs with less between them are a row of jobs, where workers spin. Less than the spin: who wakes for one meets the next awake.
-// With more between them every job would pay for a wake-up, up to three times its own time, and have no help.
+// Jobs with less between them are a row of jobs, where workers spin. Less than the spin: who wakes for one meets the
+// next awake. With more between them every job would pay for a wake-up, up to three times its own time, and have no
+// help.
 constexpr auto row_gap = std::chrono::microseconds(40);
 
 // Jobs that a pool short of workers runs before it tries again to start them all: a shortage passes unnoticed, and one
@@ -171,8 +172,8 @@ void ThreadPool::participate(size_t participant) {
     }
 }
 
-// Hands out a new ticket, and wakes the owners of regions who sleep; but if the job comes by itself, no more than are worth it.
-// The second of a row of jobs wakes them for the rest. Returns whether any was left asleep.
+// Hands out a new ticket, and wakes the owners of regions who sleep; but if the job comes by itself, no more than are
+// worth it. The second of a row of jobs wakes them for the rest. Returns whether any was left asleep.
 bool ThreadPool::call_workers(size_t worth_waking) {
     ticket_.fetch_add(1, std::memory_order_seq_cst);
     const std::span<Worker> owners = first_workers(region_count_ - 1);
@@ -184,7 +185,8 @@ bool ThreadPool::call_workers(size_t worth_waking) {
     return lone;
 }
 
-// At most `count` of those who sleep, each once: who has been woken but has no CPU yet would cost a system call with every job.
+// At most `count` of those who sleep, each once: who has been woken but has no CPU yet would cost a system call with
+// every job.
 void ThreadPool::wake(std::span<Worker> workers, size_t count) {
     if (count == 0) {
         return;
@@ -205,9 +207,9 @@ void ThreadPool::wake(std::span<Worker> workers, size_t count) {
     }
 }
 
-// Waits for a ticket other than `seen`. Between two looks it reads the clock, which takes as long as a pause instruction.
-// Thousands of those in a row are how a hypervisor knows a thread that waits for a lock: it interrupts the virtual CPU, and
-// the next job begins microseconds later there.
+// Waits for a ticket other than `seen`. Between two looks it reads the clock, which takes as long as a pause
+// instruction. Thousands of those in a row are how a hypervisor knows a thread that waits for a lock: it interrupts the
+// virtual CPU, and the next job begins microseconds later there.
 uint32_t ThreadPool::await_ticket(Worker& self, uint32_t seen) {
     if (may_spin_) {
         const auto deadline = std::chrono::steady_clock::now() + spin_time;

@@ -5,9 +5,9 @@
 // never waits for a worker that has not begun: what nobody has claimed it does itself, and then waits only for chunks
 // in progress. So a parked, throttled or missing worker costs nothing but its help.
 //
-// Workers spin for some tens of microseconds after a job, for the next one, then sleep in the kernel. A job wakes those who
-// own a region of it; one that lies asleep on the caller's CPU is sent to another first, on Linux and if there are enough. A
-// job that comes by itself wakes no more of them than pay: none, if it is over before they arrive.
+// Workers spin for some tens of microseconds after a job, for the next one, then sleep in the kernel. A job wakes those
+// who own a region of it; one that lies asleep on the caller's CPU is sent to another first, on Linux and if there are
+// enough. A job that comes by itself wakes no more of them than pay: none, if it is over before they arrive.
 //
 // One job at a time: a caller that finds the pool taken runs its job alone rather than wait.
 #pragma once
@@ -33,8 +33,8 @@ public:
     ThreadPool& operator=(const ThreadPool&) = delete;
 
     // Runs all chunks and returns when all are done. Uses up to `threads` threads, caller included; they start here,
-    // the first time. Fewer, if the system grants fewer; then it is asked again some jobs later. Of those who sleep, a job
-    // that comes by itself wakes no more than are worth waking.
+    // the first time. Fewer, if the system grants fewer; then it is asked again some jobs later. Of those who sleep, a
+    // job that comes by itself wakes no more than are worth waking.
     void run(Run function, void* job, size_t chunks, size_t threads, size_t worth_waking = SIZE_MAX);
 
     // Calls in progress on the owner of this pool, who counts them. It is here because a forked child has to forget

@@ -125,9 +125,9 @@ inline void store2(float16, void* p, f32 a, f32 b) {
     put256<S>(p, _mm256_set_m128i(hi, lo));
 }
 
-// Each float in bfloat16 in the upper half of its lane, rounded half to even: add 0x7fff plus the lowest kept bit, which
-// carries into the kept half exactly where rounding goes up. Infinities, and NaNs that came from bfloat16, have a lower
-// half of zero and stay.
+// Each float in bfloat16 in the upper half of its lane, rounded half to even: add 0x7fff plus the lowest kept bit,
+// which carries into the kept half exactly where rounding goes up. Infinities, and NaNs that came from bfloat16, have a
+// lower half of zero and stay.
 inline __m256i bfloat16_above(f32 x) {
     const __m256i bits = _mm256_castps_si256(x.v);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));

@@ -184,8 +184,8 @@ inline loose<Interleaved ? 8 : 4> narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero
     return {Interleaved ? deal_bytes(packed) : packed};
 }
 
-// Upper halves of a + u and b + v, u and v the random words, plus `zero`: in element order where the vectors interleave,
-// else as packing leaves them. The shift makes the saturation of packing idle.
+// Upper halves of a + u and b + v, u and v the random words, plus `zero`: in element order where the vectors
+// interleave, else as packing leaves them. The shift makes the saturation of packing idle.
 template <bool Interleaved>
 inline __m256i upper_halves(i32 a, i32 b, words<Interleaved> w, bytes zero) {
     i32 u;
@@ -247,8 +247,8 @@ inline bytes pack_crumbs(loose<Group> a, loose<Group> b, loose<Group> c, loose<G
 
 // --- table -------------------------------------------------------------------------------------------------------
 
-// Crumbs alone: vpermps reads three bits of each index, for nibbles it takes two of it and a blend, which is more than to
-// calculate them.
+// Crumbs alone: vpermps reads three bits of each index, for nibbles it takes two of it and a blend, which is more than
+// to calculate them.
 template <int Bits>
 constexpr bool looks_up_floats = Bits == 2;
 struct table32 {

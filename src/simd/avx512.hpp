@@ -37,8 +37,8 @@ struct i32 {
 struct bytes {
     __m512i v;
 };
-// Random words of a pair of vectors, in element order and complemented: comparison then needs no addition, see upper_halves.
-// Where vectors interleave, zero-extended for each.
+// Random words of a pair of vectors, in element order and complemented: comparison then needs no addition, see
+// upper_halves. Where vectors interleave, zero-extended for each.
 template <bool Interleaved>
 struct words {
     __m512i complement;

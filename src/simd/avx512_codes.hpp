@@ -127,7 +127,8 @@ inline bytes max_u16(bytes a, bytes b) {
 //   4   a0 b0 c0 d0 | a1 b1 c1 d1 | a2 b2 c2 d2 | a3 b3 c3 d3
 //   8   a0 b0 | a1 b1 | a2 b2 | a3 b3
 //
-// Fields of less than a byte are packed in that order, and one permutation after it serves twice or four times the codes.
+// Fields of less than a byte are packed in that order, and one permutation after it serves twice or four times the
+// codes.
 template <int Group>
 struct loose {
     __m512i v;
@@ -149,7 +150,8 @@ inline bytes sort4(__m512i x) {
     return {_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), x)};
 }
 inline bytes sort2(__m512i x) {
-    // Word 4 i + q comes from 8 q + i, so lane l takes its lower word from 16 (l & 1) + (l >> 1), its upper one 8 further on.
+    // Word 4 i + q comes from 8 q + i, so lane l takes its lower word from 16 (l & 1) + (l >> 1), its upper one 8
+    // further on.
     const __m512i l = ramp(0, 1);
     const __m512i odd = _mm512_and_si512(l, _mm512_set1_epi32(1));
     const __m512i from = _mm512_add_epi32(_mm512_slli_epi32(odd, 4), _mm512_srli_epi32(l, 1));
@@ -207,7 +209,8 @@ inline __m512i upper_halves(i32 a, i32 b, words<true> w, bytes zero) {
     return _mm512_add_epi16(_mm512_permutex2var_epi16((a + w.u).v, upper, (b + w.v).v), zero.v);
 }
 // Words in element order would have to be spread over a and b. Instead one permutation gathers the lower halves of both
-// vectors, one the upper halves, and 32 comparisons are one: the lower half l carries if l + u > 0xffff, that is l > ~u.
+// vectors, one the upper halves, and 32 comparisons are one: the lower half l carries if l + u > 0xffff, that is
+// l > ~u.
 inline __m512i upper_halves(i32 a, i32 b, words<false> w, bytes zero) {
     const __m512i lower = lower_halves<false>();
     const __m512i one = _mm512_set1_epi16(1);

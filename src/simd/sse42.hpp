@@ -89,17 +89,17 @@ inline f32 load(bfloat16, const void* p) {
     return {_mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(load64(p)), 16))};
 }
 
-// float16 -> float32, 18 instructions for 8. Sign, exponent and the upper mantissa bits make the upper half of a float while
-// they are still 16 bits wide, 8 to a register; then halves are put together:
+// float16 -> float32, 18 instructions for 8. Sign, exponent and the upper mantissa bits make the upper half of a float
+// while they are still 16 bits wide, 8 to a register; then halves are put together:
 //
 //   h       seeeeemmmmmmmmmm
 //   upper   s000eeeeemmmmmmm       + 112 in the exponent, + 224 where it is 31
 //   lower   mmm0000000000000
 //
-// A subnormal m * 2^-24 would read as 2^-15 * (1 + m / 1024). It takes the exponent of 2^-14 instead, and 2^-14 of the same
-// sign off again, which is exact. -0 becomes +0, which nobody can see: quantization makes an integer of it, and what `add` adds
-// is never -0. (Multiplying by 2^112 would be shorter, but its float32-subnormal operands trap to microcode,
-// about 150 cycles each time.) The subtraction quiets NaNs.
+// A subnormal m * 2^-24 would read as 2^-15 * (1 + m / 1024). It takes the exponent of 2^-14 instead, and 2^-14 of the
+// same sign off again, which is exact. -0 becomes +0, which nobody can see: quantization makes an integer of it, and
+// what `add` adds is never -0. (Multiplying by 2^112 would be shorter, but its float32-subnormal operands trap to
+// microcode, about 150 cycles each time.) The subtraction quiets NaNs.
 inline void load2(float16, const void* p, f32& a, f32& b) {
     const __m128i h = load128(p);
     const __m128i magnitude = _mm_and_si128(h, _mm_set1_epi16(0x7fff));
@@ -134,8 +134,8 @@ inline void store2(float64, void* p, f64 a, f64 b) {
     put128<S>(d + 3 * width, _mm_castpd_si128(b.hi));
 }
 
-// `packed`, without signs, with the NaN lanes replaced by their upper mantissa bits, quiet. It sits behind a branch that
-// numeric data never takes: 5 instructions for 8 elements, about 15 without one.
+// `packed`, without signs, with the NaN lanes replaced by their upper mantissa bits, quiet. It sits behind a branch
+// that numeric data never takes: 5 instructions for 8 elements, about 15 without one.
 inline __m128i with_nans(__m128i packed, f32 a, f32 b) {
     const __m128i mantissa = _mm_set1_epi32(0x3ff);
     const __m128i upper = _mm_packus_epi32(_mm_and_si128(_mm_srli_epi32(_mm_castps_si128(a.v), 13), mantissa),
@@ -174,8 +174,8 @@ inline void store2(float16, void* p, f32 a, f32 b) {
     put128<S>(p, packed);
 }
 
-// Upper half of each float, rounded half to even: add 0x7fff plus the lowest kept bit, which carries into the kept
-// half exactly where rounding goes up. Infinities, and NaNs that came from bfloat16, have a lower half of zero and stay.
+// Upper half of each float, rounded half to even: add 0x7fff plus the lowest kept bit, which carries into the kept half
+// exactly where rounding goes up. Infinities, and NaNs that came from bfloat16, have a lower half of zero and stay.
 inline __m128i bfloat16_in_dwords(f32 x) {
     const __m128i bits = _mm_castps_si128(x.v);
     const __m128i odd = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));

@@ -1,6 +1,7 @@
 // The vector vocabulary: the words that kernels are written in, and the instruction set they are compiled for.
 //
-// An instruction set defines, in one header, and a second for codes, over vectors of `lanes` 32-bit lanes (one register of `width` bytes):
+// An instruction set defines, in one header, and a second for codes, over vectors of `lanes` 32-bit lanes (one register
+// of `width` bytes):
 //
 //   types      f32    `lanes` floats              f64    `lanes` doubles (two registers)
 //              i32    `lanes` 32-bit integers     bytes  one register of packed 8- or 16-bit codes
@@ -52,9 +53,10 @@
 //              paired_fields(Q, p, k), entries_of(i32, table32)    where any type interleaves: fields of pair k, the
 //                                          even below the odd one of each lane; the entries that the low bits stand for
 //
-// All results but pairs and loose codes are in element order. Pointers need no alignment, except that Store::stream wants
-// whole 64-byte lines written back to back from an aligned address. The scalar instruction set has no vectors and no header
-// here: its kernels are the element loops of kernels/elementwise.hpp, the model that the others are compared with.
+// All results but pairs and loose codes are in element order. Pointers need no alignment, except that Store::stream
+// wants whole 64-byte lines written back to back from an aligned address. The scalar instruction set has no vectors and
+// no header here: its kernels are the element loops of kernels/elementwise.hpp, the model that the others are compared
+// with.
 #pragma once
 
 #include "core/types.hpp"

@@ -1,6 +1,6 @@
-// Every code with every zero point through dequantize, set and add, to every float type, on every instruction set, against
-// the reference: all pairs for codes of at most 8 bits; for 16 bits all codes with the edge zero points and some others,
-// and all 2^32 pairs with PIQUANT_EXHAUSTIVE_PARTS=1.
+// Every code with every zero point through dequantize, set and add, to every float type, on every instruction set,
+// against the reference: all pairs for codes of at most 8 bits; for 16 bits all codes with the edge zero points and
+// some others, and all 2^32 pairs with PIQUANT_EXHAUSTIVE_PARTS=1.
 #include <gtest/gtest.h>
 
 #include <array>

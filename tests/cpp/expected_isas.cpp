@@ -1,8 +1,8 @@
-// Runs before the tests, whatever the filter: this CPU has the instruction sets that it is expected to have, no fewer and
-// no more. Tests run what they find; without this, a machine that lost one would pass by testing less.
+// Runs before the tests, whatever the filter: this CPU has the instruction sets that it is expected to have, no fewer
+// and no more. Tests run what they find; without this, a machine that lost one would pass by testing less.
 //
-// Expected are those that were compiled and whose instructions Linux lists in /proc/cpuinfo, which the library does not read;
-// or those that PIQUANT_TEST_ISAS names ("sse42,scalar"), where emulation changes the CPU but not that file.
+// Expected are those that were compiled and whose instructions Linux lists in /proc/cpuinfo, which the library does not
+// read; or those that PIQUANT_TEST_ISAS names ("sse42,scalar"), where emulation changes the CPU but not that file.
 #include <gtest/gtest.h>
 
 #include <cstdlib>

@@ -1,5 +1,5 @@
-// All 2^32 patterns of float32 through the main conversions, on every instruction set, against the reference. A run in CI
-// does one part of 128; PIQUANT_EXHAUSTIVE_PARTS=1 does all.
+// All 2^32 patterns of float32 through the main conversions, on every instruction set, against the reference. A run in
+// CI does one part of 128; PIQUANT_EXHAUSTIVE_PARTS=1 does all.
 #include <gtest/gtest.h>
 
 #include "reference.hpp"
@@ -17,8 +17,8 @@ uint64_t patterns_of(const Share& part) {
     return all / part.parts + (part.part < all % part.parts);
 }
 
-// One of each `parts` neighbouring patterns; which one changes along the way, so that every part has all exponents and all
-// low bits, and all parts together have every pattern once.
+// One of each `parts` neighbouring patterns; which one changes along the way, so that every part has all exponents and
+// all low bits, and all parts together have every pattern once.
 uint32_t pattern_at(uint64_t k, const Share& part) {
     const bool whole = (k + 1) * part.parts <= uint64_t{1} << 32;
     const uint64_t turn = whole ? (k * 0x9e3779b97f4a7c15) >> 40 : 0;

@@ -1,5 +1,6 @@
-// The caller's floating-point state neither changes a result nor is changed: each rounding mode with and without flushing
-// of subnormal results and inputs, raised flags, unmasked exceptions; on every instruction set, by one thread and by a pool.
+// The caller's floating-point state neither changes a result nor is changed: each rounding mode with and without
+// flushing of subnormal results and inputs, raised flags, unmasked exceptions; on every instruction set, by one thread
+// and by a pool.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -74,8 +75,8 @@ private:
     uint64_t value_ = 0xcbf29ce484222325;
 };
 
-// All patterns of the 16-bit floats; of the wider ones those around a scale of 1.2e-38, little above the smallest normal
-// number, so that inputs and sums are subnormal. Two chunks and more for a pool.
+// All patterns of the 16-bit floats; of the wider ones those around a scale of 1.2e-38, little above the smallest
+// normal number, so that inputs and sums are subnormal. Two chunks and more for a pool.
 struct Input {
     size_t n;
     Bytes bytes;

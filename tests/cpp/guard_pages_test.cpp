@@ -1,9 +1,10 @@
-// Every kernel of every instruction set at every length stays within its buffers, and gives what the scalar kernel gives:
-// against guard pages on all sides, at rotating misalignments. And the test of the test: kernels that are wrong by one.
+// Every kernel of every instruction set at every length stays within its buffers, and gives what the scalar kernel
+// gives: against guard pages on all sides, at rotating misalignments. And the test of the test: kernels that are wrong
+// by one.
 //
-// Each length of each kernel meets 4 + 2 placements: both buffers against the guards behind them and before them, cached
-// and streamed, the whole range of codes and a narrower one; and PIQUANT_GUARD_PAIRS (1 by default, 4096 is all) pairs of
-// misalignments, taken in turn.
+// Each length of each kernel meets 4 + 2 placements: both buffers against the guards behind them and before them,
+// cached and streamed, the whole range of codes and a narrower one; and PIQUANT_GUARD_PAIRS (1 by default, 4096 is all)
+// pairs of misalignments, taken in turn.
 #include <gtest/gtest.h>
 
 #include <sys/wait.h>

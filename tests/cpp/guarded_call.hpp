@@ -1,7 +1,7 @@
 // One kernel call between guard pages, checked for what it touched and what it returned.
 //
-// The input is read-only for the kernel; bytes beside the output hold a canary. Each buffer lies against the guard before
-// or behind it, or at some distance (`shift`, in bytes), which then is the misalignment.
+// The input is read-only for the kernel; bytes beside the output hold a canary. Each buffer lies against the guard
+// before or behind it, or at some distance (`shift`, in bytes), which then is the misalignment.
 #pragma once
 
 #include <bit>
@@ -31,7 +31,8 @@ public:
         std::memset(out_.data(), canary, out_.size());
     }
 
-    // Calls with copies of `in` and `before`; `result` is the output afterwards, or the extent. Empty, or what went wrong.
+    // Calls with copies of `in` and `before`; `result` is the output afterwards, or the extent. Empty, or what went
+    // wrong.
     std::string call(const Instance& instance, const Subject& subject, KernelArgs args, const Bytes& in,
                      const Bytes& before, const Placement& p, Bytes& result) {
         const size_t in_start = start(in_, in.size(), p.in_at_end, p.in_shift);

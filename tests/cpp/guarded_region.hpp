@@ -26,7 +26,8 @@ inline void* checked_map(void* at, size_t bytes, int protection, int flags, int 
     return p;
 }
 
-// The same bytes twice: in the view of a kernel, between guards and read-only if wanted, and always writable for the test.
+// The same bytes twice: in the view of a kernel, between guards and read-only if wanted, and always writable for the
+// test.
 class GuardedRegion {
 public:
     GuardedRegion(size_t bytes, bool writable) : bytes_((bytes + page_bytes() - 1) / page_bytes() * page_bytes()) {

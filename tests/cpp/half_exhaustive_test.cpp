@@ -1,5 +1,5 @@
-// All 65,536 patterns of float16 and bfloat16 through 512 scales, edge zero points and all codes, on every instruction set,
-// against the reference; fused passes too. 64-bit codes are the scalar loops on every set, and semantics_test's.
+// All 65,536 patterns of float16 and bfloat16 through 512 scales, edge zero points and all codes, on every instruction
+// set, against the reference; fused passes too. 64-bit codes are the scalar loops on every set, and semantics_test's.
 #include <gtest/gtest.h>
 
 #include "reference.hpp"

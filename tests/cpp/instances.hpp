@@ -10,7 +10,8 @@
 
 namespace piquant {
 
-// KernelTable is a name, the CPU that it needs, and from there on function pointers: a place is the number of a pointer.
+// KernelTable is a name, the CPU that it needs, and from there on function pointers: a place is the number of a
+// pointer.
 static_assert(offsetof(KernelTable, quantize) == sizeof(KernelTable::name) + sizeof(KernelTable::required) &&
               sizeof(KernelTable) % sizeof(void*) == 0 && sizeof(Kernel) == sizeof(void*) &&
               sizeof(MinMaxKernel) == sizeof(void*));

@@ -1,6 +1,6 @@
 // The contract a second time, quick enough for billions of values and in other terms than the code: float32 steps are
-// computed in float64, where they are exact, and rounded once; integers do the rest. semantics_test has the slower model
-// in wide integers, for the values that decide.
+// computed in float64, where they are exact, and rounded once; integers do the rest. semantics_test has the slower
+// model in wide integers, for the values that decide.
 #pragma once
 
 #include <cmath>
@@ -42,7 +42,8 @@ inline uint16_t half_pattern(double x, DType type) {
     int exponent = 0;
     std::frexp(magnitude, &exponent);
     exponent = std::max(exponent - 1, 1 - bias);
-    // In units of the spacing, normal numbers begin at 2^mantissa_bits; a carry into the exponent field is the next one.
+    // In units of the spacing, normal numbers begin at 2^mantissa_bits; a carry into the exponent field is the next
+    // one.
     const auto units =
         exponent > bias ? 0 : static_cast<unsigned>(std::nearbyint(std::ldexp(magnitude, mantissa_bits - exponent)));
     const unsigned binade = static_cast<unsigned>(exponent + bias - 1) << mantissa_bits;

@@ -1,7 +1,7 @@
 // More elements than 31 and 32 bits count, in little memory. Address ranges of gigabytes map one small file again and
-// again, so that all their parts hold the same; windows at the ends, around 2^31 and around 2^32 have pages of their own,
-// and data of their own. What belongs into a window lands there, the file holds what its data becomes, and nothing lands
-// beside the output, which lies between guards.
+// again, so that all their parts hold the same; windows at the ends, around 2^31 and around 2^32 have pages of their
+// own, and data of their own. What belongs into a window lands there, the file holds what its data becomes, and nothing
+// lands beside the output, which lies between guards.
 //
 // PIQUANT_SIZES=all runs every case; otherwise those that take a few seconds together.
 #include <gtest/gtest.h>
@@ -186,8 +186,8 @@ void check_transform(const Case& c) {
     }
 }
 
-// The extremes stand in windows of their own at the ends and before the last multiple of 2^31, where a count that lost its
-// upper bits would not look.
+// The extremes stand in windows of their own at the ends and before the last multiple of 2^31, where a count that lost
+// its upper bits would not look.
 void check_parameters(const Case& c) {
     const Repeated in(c.real, c.n);
     const auto put = [&](size_t element, float x) {

@@ -255,8 +255,8 @@ cpu_set_t affinity(pid_t thread = 0) {
     return cpus;
 }
 
-// A worker that fell asleep on the CPU of the caller wakes on another: it may run wherever the caller may, but there. One that
-// sleeps elsewhere stays as it is, and so does the caller.
+// A worker that fell asleep on the CPU of the caller wakes on another: it may run wherever the caller may, but there.
+// One that sleeps elsewhere stays as it is, and so does the caller.
 TEST(ThreadPoolTest, SleepersLeaveTheCallersCpu) {
     const cpu_set_t all = affinity();
     ASSERT_GE(CPU_COUNT(&all), 2) << "a machine of one CPU cannot tell";

@@ -1,5 +1,5 @@
-// A test that never ends, as when a wake-up is lost, fails with its name instead of keeping everyone waiting. The slowest takes
-// seconds; under AddressSanitizer, without optimization and beside other work, minutes.
+// A test that never ends, as when a wake-up is lost, fails with its name instead of keeping everyone waiting. The
+// slowest takes seconds; under AddressSanitizer, without optimization and beside other work, minutes.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-// Stands before the compiler's <immintrin.h> where AVX-512 is emulated (PIQUANT_EMULATE_AVX512): AVX2 and older are the CPU's,
-// what is wider or has masks comes from SIMDe; and from here what version 0.7.4 of SIMDe lacks.
+// Stands before the compiler's <immintrin.h> where AVX-512 is emulated (PIQUANT_EMULATE_AVX512): AVX2 and older are the
+// CPU's, what is wider or has masks comes from SIMDe; and from here what version 0.7.4 of SIMDe lacks.
 #pragma once
 
 #include_next <immintrin.h>
