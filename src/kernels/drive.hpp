@@ -4,8 +4,8 @@
 //
 //   in_bits, out_bits, block      per element, and elements per block
 //   reads_output                  adds to what is there
-//   Words                         where it gets random words from, made of a Words::Source for each run of blocks; NoWords
-//                                 if it needs none
+//   Words                         where it gets random words from, made of a Words::Source for each run of blocks;
+//                                 NoWords if it needs none
 //   template <Store S> void block_at(const unsigned char* in, unsigned char* out, Words& words) const
 //   model                         the element loop of the same operation, if it needs random words
 //

@@ -2,10 +2,11 @@
 //
 // Float patterns are sign and magnitude, and zero is always included, so two integer maxima tell everything:
 //
-//   signed      ff.. (NaN) 8000 (-0) .. < 0000 (+0) .. 7f80 (+inf) .. 7fff (NaN)     the largest is hi, if any is positive
-//   unsigned    0000 (+0) .. 7fff < 8000 (-0) .. ff80 (-inf) .. ffff (NaN)           the largest is lo, if any is negative
+//   signed     ff.. (NaN) 8000 (-0) .. < 0000 (+0) .. 7f80 (+inf) .. 7fff (NaN)   the largest is hi, if any is positive
+//   unsigned   0000 (+0) .. 7fff < 8000 (-0) .. ff80 (-inf) .. ffff (NaN)         the largest is lo, if any is negative
 //
-// NaNs lie beyond the infinities and show in the result. Two instructions a vector, for every float type.
+// NaNs lie beyond the infinities and show in the result. Two instructions a vector; where a set has no maxima of 64-bit
+// integers, float64 are compared as floats, and a look for NaNs is half an instruction more.
 #pragma once
 
 #include "core/float_formats.hpp"
@@ -40,19 +41,22 @@ struct Patterns<64> {
 // huge pages). Apart from its caller, whose arrays would keep the accumulators in memory.
 template <int Bits>
 __attribute__((noinline)) void largest(const unsigned char* p, size_t quarter, void* tops, void* bottoms) {
-    using simd::max_signed, simd::max_unsigned;
+    using simd::higher, simd::lower, simd::keep_nans;
     const size_t stride = quarter * simd::width;
     simd::bytes top = simd::splat_pattern(0);
     simd::bytes bottom = top;
+    simd::bytes nans = top;
     for (size_t i = 0; i < quarter; ++i, p += simd::width) {
         const simd::bytes x0 = simd::load_bytes(p);
         const simd::bytes x1 = simd::load_bytes(p + stride);
         const simd::bytes x2 = simd::load_bytes(p + 2 * stride);
         const simd::bytes x3 = simd::load_bytes(p + 3 * stride);
         // As trees, so that only one step waits for the block before.
-        top = max_signed<Bits>(top, max_signed<Bits>(max_signed<Bits>(x0, x1), max_signed<Bits>(x2, x3)));
-        bottom = max_unsigned<Bits>(bottom, max_unsigned<Bits>(max_unsigned<Bits>(x0, x1), max_unsigned<Bits>(x2, x3)));
+        top = higher<Bits>(higher<Bits>(higher<Bits>(x0, x1), higher<Bits>(x2, x3)), top);
+        bottom = lower<Bits>(lower<Bits>(lower<Bits>(x0, x1), lower<Bits>(x2, x3)), bottom);
+        nans = keep_nans<Bits>(keep_nans<Bits>(nans, x0, x1), x2, x3);
     }
+    bottom = keep_nans<Bits>(bottom, nans, nans);
     simd::put<simd::Store::cached>(tops, top);
     simd::put<simd::Store::cached>(bottoms, bottom);
 }

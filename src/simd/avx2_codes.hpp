@@ -103,27 +103,35 @@ inline bytes operator^(bytes a, bytes b) {
 inline bytes max_u16(bytes a, bytes b) {
     return {_mm256_max_epu16(a.v, b.v)};
 }
-// AVX2 compares 64-bit integers as signed ones only.
+// Maxima of 64-bit integers are missing, so float64 are compared as what they are. maxpd and minpd return their second
+// operand when either is NaN.
 template <int Bits>
-inline bytes max_signed(bytes a, bytes b) {
+inline bytes higher(bytes x, bytes top) {
     if constexpr (Bits == 16) {
-        return {_mm256_max_epi16(a.v, b.v)};
+        return {_mm256_max_epi16(x.v, top.v)};
     } else if constexpr (Bits == 32) {
-        return {_mm256_max_epi32(a.v, b.v)};
+        return {_mm256_max_epi32(x.v, top.v)};
     } else {
-        return {_mm256_blendv_epi8(a.v, b.v, _mm256_cmpgt_epi64(b.v, a.v))};
+        return {_mm256_castpd_si256(_mm256_max_pd(_mm256_castsi256_pd(x.v), _mm256_castsi256_pd(top.v)))};
     }
 }
 template <int Bits>
-inline bytes max_unsigned(bytes a, bytes b) {
+inline bytes lower(bytes x, bytes bottom) {
     if constexpr (Bits == 16) {
-        return {_mm256_max_epu16(a.v, b.v)};
+        return {_mm256_max_epu16(x.v, bottom.v)};
     } else if constexpr (Bits == 32) {
-        return {_mm256_max_epu32(a.v, b.v)};
+        return {_mm256_max_epu32(x.v, bottom.v)};
     } else {
-        const __m256i top_bit = _mm256_set1_epi64x(INT64_MIN);
-        const __m256i above = _mm256_cmpgt_epi64(_mm256_xor_si256(b.v, top_bit), _mm256_xor_si256(a.v, top_bit));
-        return {_mm256_blendv_epi8(a.v, b.v, above)};
+        return {_mm256_castpd_si256(_mm256_min_pd(_mm256_castsi256_pd(x.v), _mm256_castsi256_pd(bottom.v)))};
+    }
+}
+template <int Bits>
+inline bytes keep_nans(bytes bottom, bytes a, bytes b) {
+    if constexpr (Bits == 64) {
+        const __m256d unordered = _mm256_cmp_pd(_mm256_castsi256_pd(a.v), _mm256_castsi256_pd(b.v), _CMP_UNORD_Q);
+        return {_mm256_castpd_si256(_mm256_or_pd(_mm256_castsi256_pd(bottom.v), unordered))};
+    } else {
+        return bottom;
     }
 }
 

@@ -166,24 +166,28 @@ inline bytes sorted(loose<8> codes) {
     return sort8(codes.v);
 }
 template <int Bits>
-inline bytes max_signed(bytes a, bytes b) {
+inline bytes higher(bytes x, bytes top) {
     if constexpr (Bits == 16) {
-        return {_mm512_max_epi16(a.v, b.v)};
+        return {_mm512_max_epi16(x.v, top.v)};
     } else if constexpr (Bits == 32) {
-        return {_mm512_max_epi32(a.v, b.v)};
+        return {_mm512_max_epi32(x.v, top.v)};
     } else {
-        return {_mm512_max_epi64(a.v, b.v)};
+        return {_mm512_max_epi64(x.v, top.v)};
     }
 }
 template <int Bits>
-inline bytes max_unsigned(bytes a, bytes b) {
+inline bytes lower(bytes x, bytes bottom) {
     if constexpr (Bits == 16) {
-        return {_mm512_max_epu16(a.v, b.v)};
+        return {_mm512_max_epu16(x.v, bottom.v)};
     } else if constexpr (Bits == 32) {
-        return {_mm512_max_epu32(a.v, b.v)};
+        return {_mm512_max_epu32(x.v, bottom.v)};
     } else {
-        return {_mm512_max_epu64(a.v, b.v)};
+        return {_mm512_max_epu64(x.v, bottom.v)};
     }
+}
+template <int Bits>
+inline bytes keep_nans(bytes bottom, bytes, bytes) {
+    return bottom;
 }
 
 // Evens of eight elements, then their odds -> element order: 16-bit elements, or bytes.

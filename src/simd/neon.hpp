@@ -2,9 +2,9 @@
 //
 // What differs from x86, and shapes the words below:
 //   - Conversions to integer saturate, but turn NaN into 0.
-//   - fmin and fmax keep NaN; fminnm and fmaxnm prefer the number (to a quiet NaN: every one here has been through
-//     arithmetic, which quiets).
-//   - Two-register shuffles (uzp, zip, tbl) reach across the whole register, so nothing is left to permute at the end.
+//   - fmin and fmax keep NaN; fminnm and fmaxnm prefer the number (to a quiet NaN: every one here has been
+//     through arithmetic, which quiets).
+//   - Two-register shuffles (uzp, zip, tbl) reach across the whole register, so nothing is left to permute.
 //   - Widening and narrowing shifts run on half of the vector pipes of many cores (Neoverse N1, N2, V1): where a shuffle
 //     or a table look-up does the same in no more instructions, it is taken.
 #pragma once

@@ -111,28 +111,31 @@ inline bytes max_u8(bytes a, bytes b) {
 inline bytes max_u16(bytes a, bytes b) {
     return {vreinterpretq_u8_u16(vmaxq_u16(u16(a), u16(b)))};
 }
-// There is no maximum of 64-bit integers, but a comparison.
+// Maxima of 64-bit integers are missing, so float64 are compared as what they are. fmax and fmin return a NaN when
+// either operand is one, both the same, whose sign tells which of them has to show it.
 template <int Bits>
-inline bytes max_signed(bytes a, bytes b) {
+inline bytes higher(bytes x, bytes top) {
     if constexpr (Bits == 16) {
-        return {vreinterpretq_u8_s16(vmaxq_s16(s16(a), s16(b)))};
+        return {vreinterpretq_u8_s16(vmaxq_s16(s16(x), s16(top)))};
     } else if constexpr (Bits == 32) {
-        return {vreinterpretq_u8_s32(vmaxq_s32(vreinterpretq_s32_u8(a.v), vreinterpretq_s32_u8(b.v)))};
+        return {vreinterpretq_u8_s32(vmaxq_s32(vreinterpretq_s32_u8(x.v), vreinterpretq_s32_u8(top.v)))};
     } else {
-        const uint64x2_t above = vcgtq_s64(vreinterpretq_s64_u8(b.v), vreinterpretq_s64_u8(a.v));
-        return {vbslq_u8(vreinterpretq_u8_u64(above), b.v, a.v)};
+        return {vreinterpretq_u8_f64(vmaxq_f64(vreinterpretq_f64_u8(x.v), vreinterpretq_f64_u8(top.v)))};
     }
 }
 template <int Bits>
-inline bytes max_unsigned(bytes a, bytes b) {
+inline bytes lower(bytes x, bytes bottom) {
     if constexpr (Bits == 16) {
-        return {vreinterpretq_u8_u16(vmaxq_u16(u16(a), u16(b)))};
+        return {vreinterpretq_u8_u16(vmaxq_u16(u16(x), u16(bottom)))};
     } else if constexpr (Bits == 32) {
-        return {vreinterpretq_u8_u32(vmaxq_u32(vreinterpretq_u32_u8(a.v), vreinterpretq_u32_u8(b.v)))};
+        return {vreinterpretq_u8_u32(vmaxq_u32(vreinterpretq_u32_u8(x.v), vreinterpretq_u32_u8(bottom.v)))};
     } else {
-        const uint64x2_t above = vcgtq_u64(vreinterpretq_u64_u8(b.v), vreinterpretq_u64_u8(a.v));
-        return {vbslq_u8(vreinterpretq_u8_u64(above), b.v, a.v)};
+        return {vreinterpretq_u8_f64(vminq_f64(vreinterpretq_f64_u8(x.v), vreinterpretq_f64_u8(bottom.v)))};
     }
+}
+template <int Bits>
+inline bytes keep_nans(bytes bottom, bytes, bytes) {
+    return bottom;
 }
 
 inline bytes sorted(bytes codes) {

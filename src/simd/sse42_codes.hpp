@@ -96,27 +96,35 @@ inline bytes max_u8(bytes a, bytes b) {
 inline bytes max_u16(bytes a, bytes b) {
     return {_mm_max_epu16(a.v, b.v)};
 }
-// SSE4.2 compares 64-bit integers as signed ones only.
+// Maxima of 64-bit integers are missing, so float64 are compared as what they are. maxpd and minpd return their second
+// operand when either is NaN.
 template <int Bits>
-inline bytes max_signed(bytes a, bytes b) {
+inline bytes higher(bytes x, bytes top) {
     if constexpr (Bits == 16) {
-        return {_mm_max_epi16(a.v, b.v)};
+        return {_mm_max_epi16(x.v, top.v)};
     } else if constexpr (Bits == 32) {
-        return {_mm_max_epi32(a.v, b.v)};
+        return {_mm_max_epi32(x.v, top.v)};
     } else {
-        return {_mm_blendv_epi8(a.v, b.v, _mm_cmpgt_epi64(b.v, a.v))};
+        return {_mm_castpd_si128(_mm_max_pd(_mm_castsi128_pd(x.v), _mm_castsi128_pd(top.v)))};
     }
 }
 template <int Bits>
-inline bytes max_unsigned(bytes a, bytes b) {
+inline bytes lower(bytes x, bytes bottom) {
     if constexpr (Bits == 16) {
-        return {_mm_max_epu16(a.v, b.v)};
+        return {_mm_max_epu16(x.v, bottom.v)};
     } else if constexpr (Bits == 32) {
-        return {_mm_max_epu32(a.v, b.v)};
+        return {_mm_max_epu32(x.v, bottom.v)};
     } else {
-        const __m128i top_bit = _mm_set1_epi64x(INT64_MIN);
-        const __m128i above = _mm_cmpgt_epi64(_mm_xor_si128(b.v, top_bit), _mm_xor_si128(a.v, top_bit));
-        return {_mm_blendv_epi8(a.v, b.v, above)};
+        return {_mm_castpd_si128(_mm_min_pd(_mm_castsi128_pd(x.v), _mm_castsi128_pd(bottom.v)))};
+    }
+}
+template <int Bits>
+inline bytes keep_nans(bytes bottom, bytes a, bytes b) {
+    if constexpr (Bits == 64) {
+        const __m128d unordered = _mm_cmpunord_pd(_mm_castsi128_pd(a.v), _mm_castsi128_pd(b.v));
+        return {_mm_castpd_si128(_mm_or_pd(_mm_castsi128_pd(bottom.v), unordered))};
+    } else {
+        return bottom;
     }
 }
 

@@ -7,14 +7,14 @@
 //              i32    `lanes` 32-bit integers     bytes  one register of packed 8- or 16-bit codes
 //              words<Interleaved>  2 * lanes 16-bit random words
 //
-//   pairs      interleaved<F>              two vectors of 2 * lanes elements of F are not the first and the second half of
-//                                          them, but the even and the odd ones: <Interleaved> below says which
+//   pairs      interleaved<F>              two vectors of 2 * lanes elements of F are not the first and the second
+//                                          half of them, but the even and the odd ones: <Interleaved> below says which
 //   memory     load(F, p)                  `lanes` elements of float type F, widened to the compute type
-//              load2(F, p, a, b)           2 * lanes of them, and +0 may stand for -0. Two loads, if there is no such word for
-//                                          F (kernels/rounding.hpp); where there is, load(F, p) is not needed
+//              load2(F, p, a, b)           2 * lanes of them, and +0 may stand for -0. Two loads, if there is no such
+//                                          word for F (kernels/rounding.hpp); where there is, load(F, p) is not needed
 //              load_interleaved(F, p, a, b)    2 * lanes of them, even and odd ones, where interleaved<F>
-//              store2<S, Interleaved>(F, p, a, b)    a pair, rounded to F; a NaN only as the sum of an F and a number or of
-//                                          infinities, so that nothing of it is rounded off
+//              store2<S, Interleaved>(F, p, a, b)    a pair, rounded to F; a NaN only as the sum of an F and a number
+//                                          or of infinities, so that nothing of it is rounded off
 //              load_codes4(Q, p, c)        4 * lanes codes of at most 16 bits, extended to four i32
 //              as_words(Q, p)              2 * lanes codes of 8 or 16 bits as 16-bit words, where any type interleaves
 //              load_i32(p)                 `lanes` 32-bit integers
@@ -25,15 +25,16 @@
 //   convert    to_i32(f)                   half to even; below -2^31 or NaN: -2^31; above 2^31 - 1: that, where
 //                                          conversion_saturates, else unspecified
 //              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
-//   integer    splat_i32, + -, ^, & (where any type interleaves), xor3, mul_low, min, max, shift_left<k>, shift_right_logical<k>, shift_right_arithmetic<k>
+//   integer    splat_i32, + -, ^, & (where any type interleaves), xor3, mul_low, min, max, shift_left<k>,
+//              shift_right_logical<k>, shift_right_arithmetic<k>
 //   words      lane_numbers()              0 .. lanes - 1
 //              make_words<Interleaved>(x, lower, upper)    in each lane the words of two neighbours: the lower half of
 //                                          x ^ lower, and the upper half of x, which is `upper`; lower < 2^16
 //              expand(w, a, b)             zero-extended, as a pair
-//   narrow     narrow4<Interleaved>(a, b, c, d, zero)   two pairs: saturate to int16, add 16-bit `zero`, saturate to uint8;
-//                                          0 <= zero <= 255, and no lane exceeds 255 - zero, so that the sum fits;
-//                                          any lane may be given where conversion_saturates. The codes are loose: in an
-//                                          order of their own, which their type tells
+//   narrow     narrow4<Interleaved>(a, b, c, d, zero)   two pairs: saturate to int16, add 16-bit `zero`, saturate to
+//                                          uint8; 0 <= zero <= 255, and no lane exceeds 255 - zero, so that the sum
+//                                          fits; any lane may be given where conversion_saturates. The codes are
+//                                          loose: in an order of their own, which their type tells
 //              narrow4_upper(a, b, c, d, u, v, zero)    the same of the upper halves of the lanes, once words
 //                                          u are added to the first pair and v to the second
 //              sorted(loose)               bytes in element order
@@ -44,7 +45,11 @@
 //              narrow2_upper(a, b, u, zero)    a pair: upper halves of the lanes once words u are added, plus
 //                                          16-bit `zero`, modulo 2^16
 //              splat_u8, splat_u16, splat_pattern, max_u16, bytes ^ bytes
-//   patterns   max_signed<bits>(a, b), max_unsigned<bits>(a, b)    bytes as integers of 16, 32 or 64 bits
+//   extent     higher<bits>(x, top), lower<bits>(x, bottom)    patterns of floats, zero among them: the largest as
+//                                          signed integers, as unsigned ones; or by comparing floats, which may drop
+//                                          a NaN in x
+//              keep_nans<bits>(bottom, a, b)   all ones, a NaN themselves, where a or b hold a NaN that may have been
+//                                          dropped, else bottom
 //   table      make_table(float[16])       table32        lookup(Q, p, table32, f32[4])
 //              make_table(uint16_t[16])    table16        lookup(Q, p, table16, bytes[2])
 //                                          4 * lanes fields of 2 or 4 bits at p, each replaced by its entry

@@ -168,7 +168,7 @@ TEST(IsaMinMax, EqualsScalar) {
 
 // One odd element among ones, at every position: no lane and no accumulator is left out.
 TEST(IsaMinMax, FindsOneElementAnywhere) {
-    const double odd_ones[] = {-2.0, 3.0, INFINITY, -INFINITY, NAN};
+    const double odd_ones[] = {-2.0, 3.0, INFINITY, -INFINITY, NAN, std::copysign(NAN, -1.0)};
     constexpr size_t n = 16 * 16 + 5;  // two blocks of the widest registers, and a rest
     const auto write = [](DType type, unsigned char* p, double x) {
         const float f = static_cast<float>(x);

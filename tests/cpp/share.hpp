@@ -1,7 +1,7 @@
 // Which part of an exhaustive test a run does, and on how many threads.
 //
 //   PIQUANT_EXHAUSTIVE_PARTS   into how many parts the work is cut; 1 does all of it. Each test has its own default.
-//   PIQUANT_EXHAUSTIVE_PART    which of them; any number, taken modulo the parts. A run in CI derives it from the commit,
+//   PIQUANT_EXHAUSTIVE_PART    which of them; any number, modulo the parts. A run in CI derives it from the commit,
 //                              so that commits take turns. Both are printed, which replays a failure.
 #pragma once
 
