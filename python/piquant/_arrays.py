@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from piquant import _native
-from piquant._dtypes import BITS, CODES, FLOAT_COUNT, FLOAT_NAMES, OVERLAP, QUANTIZED_NAMES, packed_shape, shown
+from piquant._dtypes import BITS, CODES, FLOAT_COUNT, FLOAT_NAMES, OVERLAP, QUANTIZED_NAMES, packed_shape, refuse, shown
 from piquant._outputs import ADVISED_FROM, KEPT_FROM, allocated
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def float_dtype(dtype: DTypeLike | str, argument: str) -> np.dtype[Any]:
     if known is not None and known not in FLOATS:
         _learn_ml_dtypes(known)
     if known is None or known not in FLOATS:
-        raise TypeError(
-            f"{argument} must be one of {FLOAT_NAMES} (bfloat16 with the package ml_dtypes), got {shown(dtype)}"
+        refuse(
+            f"{argument} must be one of {FLOAT_NAMES} (bfloat16 with the package ml_dtypes), got {shown(dtype)}", dtype
         )
     return known
 
@@ -122,7 +122,7 @@ def target_of(dtype: DTypeLike | str, argument: str) -> Target:
             _learn_ml_dtypes(known)
             target = _TARGETS.get(known)
     if target is None:
-        raise TypeError(f"{argument} must be one of {QUANTIZED_NAMES}, got {shown(dtype)}")
+        refuse(f"{argument} must be one of {QUANTIZED_NAMES}, got {shown(dtype)}", dtype)
     return target
 
 

@@ -91,7 +91,7 @@ def is_stochastic(round_mode: object) -> bool:
     try:
         return _ROUND_MODES[round_mode]
     except (KeyError, TypeError):
-        _refuse(f"round_mode must be 'nearest' or 'stochastic', got {shown(round_mode)}", round_mode)
+        refuse(f"round_mode must be 'nearest' or 'stochastic', got {shown(round_mode)}", round_mode)
 
 
 def is_add(reduce_op: object) -> bool:
@@ -99,14 +99,14 @@ def is_add(reduce_op: object) -> bool:
     try:
         return _REDUCE_OPS[reduce_op]
     except (KeyError, TypeError):
-        _refuse(f"reduce_op must be 'set' or 'add', got {shown(reduce_op)}", reduce_op)
+        refuse(f"reduce_op must be 'set' or 'add', got {shown(reduce_op)}", reduce_op)
 
 
 def float_code(dtype: object, argument: str) -> int:
     """Number of a floating-point type given by member or name."""
     code = CODES.get(dtype, FLOAT_COUNT) if isinstance(dtype, str) else FLOAT_COUNT
     if code >= FLOAT_COUNT:
-        _refuse(f"{argument} must be one of {FLOAT_NAMES}, got {shown(dtype)}", dtype)
+        refuse(f"{argument} must be one of {FLOAT_NAMES}, got {shown(dtype)}", dtype)
     return code
 
 
@@ -114,7 +114,7 @@ def quantized_code(dtype: object, argument: str) -> int:
     """Number of a quantized type given by member or name."""
     code = CODES.get(dtype, 0) if isinstance(dtype, str) else 0
     if code < FLOAT_COUNT:
-        _refuse(f"{argument} must be one of {QUANTIZED_NAMES}, got {shown(dtype)}", dtype)
+        refuse(f"{argument} must be one of {QUANTIZED_NAMES}, got {shown(dtype)}", dtype)
     return code
 
 
@@ -127,8 +127,8 @@ def shown(given: object) -> str:
     return words if len(words) <= 200 else f"{words[:200]}..."
 
 
-def _refuse(words: str, given: object) -> NoReturn:
-    """Raises for something that is not one of certain names."""
+def refuse(words: str, given: object) -> NoReturn:
+    """Raises for something that is not one of certain names: ``ValueError`` for another name, else ``TypeError``."""
     raise (ValueError if isinstance(given, str) else TypeError)(words) from None
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 import torch
 
 from piquant import _native
-from piquant._dtypes import CODES, FLOAT_COUNT, OVERLAP, extent, packed_shape, shown
+from piquant._dtypes import CODES, FLOAT_COUNT, OVERLAP, extent, packed_shape, refuse, shown
 from piquant._outputs import ADVISED_FROM, KEPT_FROM, allocated
 
 
@@ -60,14 +60,14 @@ _FLOAT_WORDS: Final = ", ".join(str(d) for d in FLOATS)
 _TARGET_WORDS: Final = ", ".join(str(d) for d in TARGETS if not isinstance(d, str))
 
 
-def no_float(dtype: object) -> TypeError:
-    return TypeError(f"dtype must be one of {_FLOAT_WORDS}, or the name of one, got {shown(dtype)}")
+def refuse_float(dtype: object) -> NoReturn:
+    refuse(f"dtype must be one of {_FLOAT_WORDS}, or the name of one, got {shown(dtype)}", dtype)
 
 
 def target_of(dtype: object, argument: str) -> Target:
     target = TARGETS.get(dtype) if isinstance(dtype, SPELLINGS) else None
     if target is None:
-        raise TypeError(f"{argument} must be one of {_TARGET_WORDS}, or a name such as 'int4', got {shown(dtype)}")
+        refuse(f"{argument} must be one of {_TARGET_WORDS}, or a name such as 'int4', got {shown(dtype)}", dtype)
     return target
 
 

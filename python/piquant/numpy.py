@@ -77,7 +77,7 @@ def compute_quant_params(
         The scale, positive and exact in the compute type (float64 for float64 data, else float32), and the zero point.
 
     Raises:
-        ValueError: no elements, NaN or infinity among them, bad range.
+        ValueError: no elements, NaN or infinity among them, bad range or dtype name.
         TypeError: not an array of a float dtype; not a quantized dtype.
     """
     source = float_code(x)
@@ -127,8 +127,8 @@ def quantize(
         The codes, in the form that ``dtype`` selects.
 
     Raises:
-        ValueError: scale, zero point, range, seed or mode out of bounds; ``out`` of another shape, read-only, or
-            overlapping ``x``.
+        ValueError: scale, zero point, range, seed, mode or dtype name out of bounds; ``out`` of another shape,
+            read-only, or overlapping ``x``.
         TypeError: not an array of a float dtype; not a quantized dtype; ``out`` of another dtype.
     """
     target = target_of(dtype, "dtype")
@@ -208,8 +208,8 @@ def dequantize(
         The array of ``dtype``.
 
     Raises:
-        ValueError: scale, zero point or operator out of bounds; "add" without ``out``; ``shape`` that does not fit
-            ``q``; ``out`` of another shape, read-only, or overlapping ``q``.
+        ValueError: scale, zero point, operator or dtype name out of bounds; "add" without ``out``; ``shape`` that
+            does not fit ``q``; ``out`` of another shape, read-only, or overlapping ``q``.
         TypeError: not an array of codes; not a float dtype; ``out`` of another dtype.
     """
     result = float_dtype(dtype, "dtype")

@@ -34,9 +34,9 @@ from piquant._tensors import (
     empty,
     fresh_codes,
     fresh_seed,
-    no_float,
     plain,
     plain_floats,
+    refuse_float,
     refuse_overlap,
     small_result,
     source_of,
@@ -90,7 +90,7 @@ def compute_quant_params(
         The scale, positive and exact in the compute type (float64 for float64 data, else float32), and the zero point.
 
     Raises:
-        ValueError: no elements, NaN or infinity among them, bad range.
+        ValueError: no elements, NaN or infinity among them, bad range or dtype name.
         TypeError: not a CPU tensor of a float dtype; not a quantized dtype.
     """
     x, address, source, n = plain_floats(x)
@@ -139,8 +139,8 @@ def quantize(
         The codes, in the form that ``dtype`` selects.
 
     Raises:
-        ValueError: scale, zero point, range, seed or mode out of bounds; ``out`` of another shape, or overlapping
-            ``x``.
+        ValueError: scale, zero point, range, seed, mode or dtype name out of bounds; ``out`` of another shape, or
+            overlapping ``x``.
         TypeError: not a CPU tensor of a float dtype; not a quantized dtype; ``out`` of another dtype.
     """
     target = target_of(dtype, "dtype")
@@ -244,15 +244,15 @@ def dequantize(
         The tensor of ``dtype``.
 
     Raises:
-        ValueError: scale, zero point or operator out of bounds; "add" without ``out``; ``shape`` that does not fit
-            ``q``; ``out`` of another shape, or overlapping ``q``.
+        ValueError: scale, zero point, operator or dtype name out of bounds; "add" without ``out``; ``shape`` that
+            does not fit ``q``; ``out`` of another shape, or overlapping ``q``.
         TypeError: not a CPU tensor of codes; not a float dtype; ``out`` of another dtype.
     """
     if isinstance(dtype, str):
         dtype = FLOATS_BY_NAME.get(dtype, dtype)
     result_code = FLOATS.get(dtype) if isinstance(dtype, torch.dtype) else None
     if result_code is None or isinstance(dtype, str):
-        raise no_float(dtype)
+        refuse_float(dtype)
     add = is_add(reduce_op)
     context = context_or_default(ctx)
     place = small_result(q, dtype) if out is None and source_dtype is None and shape is None and not add else out

@@ -127,8 +127,16 @@ def test_wrong_element_types(face):
         for junk in (None, 3, [1.0], "text"):
             with pytest.raises(TypeError, match=r"must .* got"):
                 function(junk, **right)
-        with pytest.raises((TypeError, ValueError), match="dtype must be one of"):
-            function(Q[face] if dequantizes else X[face], **(right | {"dtype": U8[face] if dequantizes else F32[face]}))
+        x = Q[face] if dequantizes else X[face]
+        other = U8[face] if dequantizes else F32[face]
+        with pytest.raises(ValueError if isinstance(other, str) else TypeError, match="dtype must be one of"):
+            function(x, **(right | {"dtype": other}))
+        for name in ("uint3", "uint8" if dequantizes else "float32", ""):
+            with pytest.raises(ValueError, match=f"dtype must be one of .*, got '{name}'"):
+                function(x, **(right | {"dtype": name}))
+        if dequantizes:
+            with pytest.raises(ValueError, match=r"source_dtype must be one of .*, got 'int3'"):
+                function(x, **(right | {"source_dtype": "int3"}))
 
 
 @FACES
