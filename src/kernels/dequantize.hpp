@@ -98,9 +98,9 @@ private:
     simd::i32 zero_;
 };
 
-// 2- and 4-bit codes have so few values that a register holds them all: dequantization is a table lookup by the raw
-// field, and the sign costs nothing; only AVX2 calculates float32 from 4-bit codes faster (looks_up_floats). Entry k of
-// the table is what field k % 2^bits stands for.
+// 2- and 4-bit codes have so few values that a register holds them all: dequantization to 32 bits or less is a table
+// lookup by the raw field, and the sign costs nothing. Only AVX2 calculates float32, and sums of the 16-bit formats,
+// from 4-bit codes faster (looks_up_floats). Entry k of the table is what field k % 2^bits stands for.
 template <class Q, class F>
 class DequantizeTable {
     using Entry = typename F::storage;

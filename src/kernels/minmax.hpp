@@ -6,10 +6,9 @@
 //   unsigned   0000 (+0) .. 7fff < 8000 (-0) .. ff80 (-inf) .. ffff (NaN)         the largest is lo, if any is negative
 //
 // NaNs lie beyond the infinities and show in the result. Two instructions a vector; where a set has no maxima of 64-bit
-// integers, float64 are compared as floats, and a look for NaNs is half an instruction more.
+// integers, float64 are compared as floats, and x86 looks for NaNs, with one instruction more.
 #pragma once
 
-#include "core/float_formats.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/table.hpp"
 #include "simd/vocabulary.hpp"
@@ -73,9 +72,11 @@ Extent minmax(const void* in, size_t n) {
     largest<F::bits>(static_cast<const unsigned char*>(in), blocks, tops, bottoms);
     // What either maximum did not meet is the zero that it started from.
     unsigned char ends[2 * sizeof(Unsigned)];
-    for (size_t k = 1; k < per_register; ++k) {
-        tops[0] = tops[k] > tops[0] ? tops[k] : tops[0];
+    for (size_t k = 0; k < per_register; ++k) {
+        const auto unsigned_top = static_cast<Unsigned>(tops[k]);  // a NaN among the tops may be negative
+        bottoms[0] = unsigned_top > bottoms[0] ? unsigned_top : bottoms[0];
         bottoms[0] = bottoms[k] > bottoms[0] ? bottoms[k] : bottoms[0];
+        tops[0] = tops[k] > tops[0] ? tops[k] : tops[0];
     }
     const Unsigned lo = bottoms[0] >> (F::bits - 1) != 0 ? bottoms[0] : Unsigned{0};
     __builtin_memcpy(ends, &lo, sizeof lo);

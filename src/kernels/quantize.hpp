@@ -111,7 +111,7 @@ private:
     PIQUANT_INLINE auto codes8(const unsigned char* in, Words& words, size_t k) const {
         auto codes = narrowed(in + 4 * k * bytes_for(simd::lanes, F::bits), words);
         if constexpr (!capped && Q::bits < 8) {
-            codes = simd::min_u8(codes, simd::splat_u8((1u << Q::bits) - 1));
+            codes = min_u8(codes, simd::splat_u8((1u << Q::bits) - 1));
         }
         return Full ? codes : simd::max_u8(codes, min_);
     }

@@ -155,10 +155,6 @@ struct loose {
     __m256i v;
 };
 template <int Group>
-inline loose<Group> min_u8(loose<Group> a, bytes b) {
-    return {_mm256_min_epu8(a.v, b.v)};
-}
-template <int Group>
 inline loose<Group> max_u8(loose<Group> a, bytes b) {
     return {_mm256_max_epu8(a.v, b.v)};
 }
@@ -171,8 +167,7 @@ inline bytes sort4(__m256i x) {
     return {_mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))};
 }
 inline bytes sort2(__m256i x) {
-    const __m128i order = _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
-    return {_mm256_shuffle_epi8(sort8(x).v, _mm256_broadcastsi128_si256(order))};
+    return {deal_words(sort8(x).v)};
 }
 inline bytes sort1(__m256i x) {
     const __m128i order = _mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
@@ -271,6 +266,7 @@ inline f32 entries_of(i32 fields, table32 t) {
 }
 template <class Q>
 PIQUANT_INLINE void lookup(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
+    static_assert(Q::bits == 2);
     PIQUANT_UNROLL
     for (size_t k = 0; k < 2; ++k) {
         const __m256i shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);

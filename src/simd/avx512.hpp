@@ -291,9 +291,6 @@ inline i32 operator^(i32 a, i32 b) {
 inline i32 mul_low(i32 a, i32 b) {
     return {_mm512_mullo_epi32(a.v, b.v)};
 }
-inline i32 min(i32 a, i32 b) {
-    return {_mm512_min_epi32(a.v, b.v)};
-}
 inline i32 max(i32 a, i32 b) {
     return {_mm512_max_epi32(a.v, b.v)};
 }

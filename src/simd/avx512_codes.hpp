@@ -134,10 +134,6 @@ struct loose {
     __m512i v;
 };
 template <int Group>
-inline loose<Group> min_u8(loose<Group> a, bytes b) {
-    return {_mm512_min_epu8(a.v, b.v)};
-}
-template <int Group>
 inline loose<Group> max_u8(loose<Group> a, bytes b) {
     return {_mm512_max_epu8(a.v, b.v)};
 }

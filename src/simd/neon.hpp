@@ -264,9 +264,6 @@ inline i32 operator^(i32 a, i32 b) {
 inline i32 mul_low(i32 a, i32 b) {
     return {vmulq_s32(a.v, b.v)};
 }
-inline i32 min(i32 a, i32 b) {
-    return {vminq_s32(a.v, b.v)};
-}
 inline i32 max(i32 a, i32 b) {
     return {vmaxq_s32(a.v, b.v)};
 }

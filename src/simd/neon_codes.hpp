@@ -112,7 +112,7 @@ inline bytes max_u16(bytes a, bytes b) {
     return {vreinterpretq_u8_u16(vmaxq_u16(u16(a), u16(b)))};
 }
 // Maxima of 64-bit integers are missing, so float64 are compared as what they are. fmax and fmin return a NaN when
-// either operand is one, both the same, whose sign tells which of them has to show it.
+// either operand is one; which of two, the order of the operands tells, which compilers may swap.
 template <int Bits>
 inline bytes higher(bytes x, bytes top) {
     if constexpr (Bits == 16) {

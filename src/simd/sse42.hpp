@@ -292,9 +292,6 @@ inline i32 operator^(i32 a, i32 b) {
 inline i32 mul_low(i32 a, i32 b) {
     return {_mm_mullo_epi32(a.v, b.v)};
 }
-inline i32 min(i32 a, i32 b) {
-    return {_mm_min_epi32(a.v, b.v)};
-}
 inline i32 max(i32 a, i32 b) {
     return {_mm_max_epi32(a.v, b.v)};
 }

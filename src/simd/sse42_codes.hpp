@@ -87,9 +87,6 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {_mm_xor_si128(a.v, b.v)};
 }
-inline bytes min_u8(bytes a, bytes b) {
-    return {_mm_min_epu8(a.v, b.v)};
-}
 inline bytes max_u8(bytes a, bytes b) {
     return {_mm_max_epu8(a.v, b.v)};
 }

@@ -25,7 +25,7 @@
 //   convert    to_i32(f)                   half to even; below -2^31 or NaN: -2^31; above 2^31 - 1: that, where
 //                                          conversion_saturates, else unspecified
 //              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
-//   integer    splat_i32, + -, ^, & (where any type interleaves), xor3, mul_low, min, max, shift_left<k>,
+//   integer    splat_i32, + -, ^, & (where any type interleaves), xor3, mul_low, max, shift_left<k>,
 //              shift_right_logical<k>, shift_right_arithmetic<k>
 //   words      lane_numbers()              0 .. lanes - 1
 //              make_words<Interleaved>(x, lower, upper)    in each lane the words of two neighbours: the lower half of
@@ -40,7 +40,7 @@
 //              sorted(loose)               bytes in element order
 //              pack_nibbles(a, b)          2 registers of loose codes 0..15 -> 1, in element order
 //              pack_crumbs(a, b, c, d)     the same of 4, of codes 0..3
-//              min_u8(loose, bytes), max_u8(loose, bytes)
+//              max_u8(loose, bytes), and min_u8 where conversion_saturates
 //              narrow2<Interleaved>(a, b)  a pair: saturate to uint16
 //              narrow2_upper(a, b, u, zero)    a pair: upper halves of the lanes once words u are added, plus
 //                                          16-bit `zero`, modulo 2^16

@@ -12,8 +12,6 @@ constexpr size_t margin = 192;
 Bytes run(Kernel kernel, KernelArgs args, const Bytes& in, size_t in_shift, const Bytes& out_before, size_t out_shift) {
     Bytes in_copy(in.size() + in_shift + 64);
     auto* in_start = in_copy.data() + (64 - reinterpret_cast<uintptr_t>(in_copy.data()) % 64) % 64 + in_shift;
-    in_copy.resize(in_copy.size() + 64);
-    in_start = in_copy.data() + (64 - reinterpret_cast<uintptr_t>(in_copy.data()) % 64) % 64 + in_shift;
     std::copy(in.begin(), in.end(), in_start);
     Bytes out(out_before.size() + 2 * margin + 128, 0xa5);
     const size_t start = margin + (64 - reinterpret_cast<uintptr_t>(out.data() + margin) % 64) % 64 + out_shift;
@@ -166,29 +164,30 @@ TEST(IsaMinMax, EqualsScalar) {
     }
 }
 
+void write_real(DType type, unsigned char* p, double x) {
+    const float f = static_cast<float>(x);
+    const uint16_t h = type == DType::float16 ? float32_to_float16(f) : float32_to_bfloat16(f);
+    const void* from = type == DType::float64   ? static_cast<const void*>(&x)
+                       : type == DType::float32 ? static_cast<const void*>(&f)
+                                                : &h;
+    std::memcpy(p, from, bytes_for(1, info(type).bits));
+}
+
 // One odd element among ones, at every position: no lane and no accumulator is left out.
 TEST(IsaMinMax, FindsOneElementAnywhere) {
     const double odd_ones[] = {-2.0, 3.0, INFINITY, -INFINITY, NAN, std::copysign(NAN, -1.0)};
     constexpr size_t n = 16 * 16 + 5;  // two blocks of the widest registers, and a rest
-    const auto write = [](DType type, unsigned char* p, double x) {
-        const float f = static_cast<float>(x);
-        const uint16_t h = type == DType::float16 ? float32_to_float16(f) : float32_to_bfloat16(f);
-        const void* from = type == DType::float64   ? static_cast<const void*>(&x)
-                           : type == DType::float32 ? static_cast<const void*>(&f)
-                                                    : &h;
-        std::memcpy(p, from, bytes_for(1, info(type).bits));
-    };
     for (const Isa* isa : vector_isas()) {
         for (int f = 0; f < float_count; ++f) {
             const auto type = static_cast<DType>(f);
             const size_t size = bytes_for(1, info(type).bits);
             Bytes data(n * size);
             for (size_t i = 0; i < n; ++i) {
-                write(type, data.data() + i * size, 1.0);
+                write_real(type, data.data() + i * size, 1.0);
             }
             for (size_t i = 0; i < n; ++i) {
                 for (double odd : odd_ones) {
-                    write(type, data.data() + i * size, odd);
+                    write_real(type, data.data() + i * size, odd);
                     const Extent e = isa->table->minmax[f](data.data(), n);
                     const bool finite = !e.has_nan && std::isfinite(e.lo) && std::isfinite(e.hi);
                     ASSERT_EQ(finite, std::isfinite(odd)) << isa->name << " " << info(type).name << " at " << i;
@@ -197,7 +196,28 @@ TEST(IsaMinMax, FindsOneElementAnywhere) {
                         ASSERT_EQ(e.hi, std::fmax(odd, 1.0)) << isa->name << " " << info(type).name << " at " << i;
                     }
                 }
-                write(type, data.data() + i * size, 1.0);
+                write_real(type, data.data() + i * size, 1.0);
+            }
+        }
+    }
+}
+
+// NaNs of both signs, that meet in one lane or do not, in either order.
+TEST(IsaMinMax, FindsTwoNans) {
+    constexpr size_t n = 4 * 32;  // at least a block of every set
+    for (const Isa* isa : vector_isas()) {
+        for (int f = 0; f < float_count; ++f) {
+            const auto type = static_cast<DType>(f);
+            const size_t size = bytes_for(1, info(type).bits);
+            Bytes data(n * size);
+            for (size_t i = 0; i < n; ++i) {
+                for (size_t j = 0; j < n; ++j) {
+                    std::fill(data.begin(), data.end(), static_cast<unsigned char>(0));
+                    write_real(type, data.data() + j * size, -NAN);
+                    write_real(type, data.data() + i * size, NAN);
+                    ASSERT_TRUE(isa->table->minmax[f](data.data(), n).has_nan)
+                        << isa->name << " " << info(type).name << " at " << i << " and " << j;
+                }
             }
         }
     }

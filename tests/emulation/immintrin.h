@@ -6,6 +6,7 @@
 
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
+#include <stdint.h>
 #include <string.h>
 
 namespace emulation {
@@ -47,6 +48,9 @@ inline __m128i lower_bytes(__m256i words) {
 }
 
 inline void stream(void* p, __m512i v) {
+    if (reinterpret_cast<uintptr_t>(p) % 64 != 0) {
+        __builtin_trap();  // as the instruction would
+    }
     for (int i = 0; i < 2; ++i) {
         _mm256_stream_si256(static_cast<__m256i*>(p) + i, part<__m256i>(v, i));
     }
