@@ -5,8 +5,8 @@
 //   - fmin and fmax keep NaN; fminnm and fmaxnm prefer the number (to a quiet NaN: every one here has been
 //     through arithmetic, which quiets).
 //   - Two-register shuffles (uzp, zip, tbl) reach across the whole register, so nothing is left to permute.
-//   - Widening and narrowing shifts run on half of the vector pipes of many cores (Neoverse N1, N2, V1): where a shuffle
-//     or a table look-up does the same in no more instructions, it is taken.
+//   - Widening and narrowing shifts run on half of the vector pipes of many cores (Neoverse N1, N2, V1): where a
+//     shuffle or a table look-up does the same in no more instructions, it is taken.
 #pragma once
 
 #include <arm_neon.h>

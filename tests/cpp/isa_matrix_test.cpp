@@ -136,32 +136,40 @@ INSTANTIATE_TEST_SUITE_P(AllPairs, IsaMatrix,
                                     dtype_infos[float_count + std::get<1>(instance.param)].name;
                          });
 
-TEST(IsaMinMax, EqualsScalar) {
-    std::mt19937_64 random(4);
+// Calls check(f, type, kernel, what) for every float type of every vector set.
+template <class Check>
+void for_every_minmax(Check check) {
     for (const Isa* isa : vector_isas()) {
         for (int f = 0; f < float_count; ++f) {
-            for (size_t n = 1; n <= 1200; n += n < 300 ? 1 : 37) {
-                Bytes data = float_data(static_cast<DType>(f), n, 1.0, random);
-                if (n % 2 == 0) {  // without NaN, so that lo and hi mean something
-                    for (size_t i = 0; i < n; ++i) {
-                        const int size = info(static_cast<DType>(f)).bits / 8;
-                        unsigned char* p = data.data() + i * static_cast<size_t>(size);
-                        p[size - 1] = static_cast<unsigned char>((p[size - 1] & 0x80) | 0x40);  // 2.0 .. some: finite
-                        p[size - 2] = static_cast<unsigned char>(p[size - 2] & 0x0f);
-                    }
-                }
-                const Extent a = scalar_table().minmax[f](data.data(), n);
-                const Extent b = isa->table->minmax[f](data.data(), n);
-                const bool finite_a = !a.has_nan && std::isfinite(a.lo) && std::isfinite(a.hi);
-                const bool finite_b = !b.has_nan && std::isfinite(b.lo) && std::isfinite(b.hi);
-                ASSERT_EQ(finite_a, finite_b) << isa->name << " " << dtype_infos[f].name << " n " << n;
-                if (finite_a) {
-                    ASSERT_EQ(a.lo, b.lo) << isa->name << " " << dtype_infos[f].name << " n " << n;
-                    ASSERT_EQ(a.hi, b.hi) << isa->name << " " << dtype_infos[f].name << " n " << n;
-                }
-            }
+            check(f, static_cast<DType>(f), isa->table->minmax[f], std::string(isa->name) + " " + dtype_infos[f].name);
         }
     }
+}
+
+TEST(IsaMinMax, EqualsScalar) {
+    std::mt19937_64 random(4);
+    for_every_minmax([&](int f, DType type, MinMaxKernel minmax, const std::string& what) {
+        const size_t size = bytes_for(1, info(type).bits);
+        for (size_t n = 1; n <= 1200; n += n < 300 ? 1 : 37) {
+            Bytes data = float_data(type, n, 1.0, random);
+            if (n % 2 == 0) {  // without NaN, so that lo and hi mean something
+                for (size_t i = 0; i < n; ++i) {
+                    unsigned char* p = data.data() + i * size;
+                    p[size - 1] = static_cast<unsigned char>((p[size - 1] & 0x80) | 0x40);  // 2.0 .. some: finite
+                    p[size - 2] = static_cast<unsigned char>(p[size - 2] & 0x0f);
+                }
+            }
+            const Extent a = scalar_table().minmax[f](data.data(), n);
+            const Extent b = minmax(data.data(), n);
+            const bool finite_a = !a.has_nan && std::isfinite(a.lo) && std::isfinite(a.hi);
+            const bool finite_b = !b.has_nan && std::isfinite(b.lo) && std::isfinite(b.hi);
+            ASSERT_EQ(finite_a, finite_b) << what << " n " << n;
+            if (finite_a) {
+                ASSERT_EQ(a.lo, b.lo) << what << " n " << n;
+                ASSERT_EQ(a.hi, b.hi) << what << " n " << n;
+            }
+        }
+    });
 }
 
 void write_real(DType type, unsigned char* p, double x) {
@@ -175,52 +183,43 @@ void write_real(DType type, unsigned char* p, double x) {
 
 // One odd element among ones, at every position: no lane and no accumulator is left out.
 TEST(IsaMinMax, FindsOneElementAnywhere) {
-    const double odd_ones[] = {-2.0, 3.0, INFINITY, -INFINITY, NAN, std::copysign(NAN, -1.0)};
     constexpr size_t n = 16 * 16 + 5;  // two blocks of the widest registers, and a rest
-    for (const Isa* isa : vector_isas()) {
-        for (int f = 0; f < float_count; ++f) {
-            const auto type = static_cast<DType>(f);
-            const size_t size = bytes_for(1, info(type).bits);
-            Bytes data(n * size);
-            for (size_t i = 0; i < n; ++i) {
-                write_real(type, data.data() + i * size, 1.0);
-            }
-            for (size_t i = 0; i < n; ++i) {
-                for (double odd : odd_ones) {
-                    write_real(type, data.data() + i * size, odd);
-                    const Extent e = isa->table->minmax[f](data.data(), n);
-                    const bool finite = !e.has_nan && std::isfinite(e.lo) && std::isfinite(e.hi);
-                    ASSERT_EQ(finite, std::isfinite(odd)) << isa->name << " " << info(type).name << " at " << i;
-                    if (finite) {
-                        ASSERT_EQ(e.lo, std::fmin(odd, 0.0)) << isa->name << " " << info(type).name << " at " << i;
-                        ASSERT_EQ(e.hi, std::fmax(odd, 1.0)) << isa->name << " " << info(type).name << " at " << i;
-                    }
-                }
-                write_real(type, data.data() + i * size, 1.0);
-            }
+    for_every_minmax([](int, DType type, MinMaxKernel minmax, const std::string& what) {
+        const size_t size = bytes_for(1, info(type).bits);
+        Bytes data(n * size);
+        for (size_t i = 0; i < n; ++i) {
+            write_real(type, data.data() + i * size, 1.0);
         }
-    }
+        for (size_t i = 0; i < n; ++i) {
+            for (const double odd : {-2.0, 3.0, double{INFINITY}, -double{INFINITY}, double{NAN}, -double{NAN}}) {
+                write_real(type, data.data() + i * size, odd);
+                const Extent e = minmax(data.data(), n);
+                const bool finite = !e.has_nan && std::isfinite(e.lo) && std::isfinite(e.hi);
+                ASSERT_EQ(finite, std::isfinite(odd)) << what << " at " << i;
+                if (finite) {
+                    ASSERT_EQ(e.lo, std::fmin(odd, 0.0)) << what << " at " << i;
+                    ASSERT_EQ(e.hi, std::fmax(odd, 1.0)) << what << " at " << i;
+                }
+            }
+            write_real(type, data.data() + i * size, 1.0);
+        }
+    });
 }
 
 // NaNs of both signs, that meet in one lane or do not, in either order.
 TEST(IsaMinMax, FindsTwoNans) {
     constexpr size_t n = 4 * 32;  // at least a block of every set
-    for (const Isa* isa : vector_isas()) {
-        for (int f = 0; f < float_count; ++f) {
-            const auto type = static_cast<DType>(f);
-            const size_t size = bytes_for(1, info(type).bits);
-            Bytes data(n * size);
-            for (size_t i = 0; i < n; ++i) {
-                for (size_t j = 0; j < n; ++j) {
-                    std::fill(data.begin(), data.end(), static_cast<unsigned char>(0));
-                    write_real(type, data.data() + j * size, -NAN);
-                    write_real(type, data.data() + i * size, NAN);
-                    ASSERT_TRUE(isa->table->minmax[f](data.data(), n).has_nan)
-                        << isa->name << " " << info(type).name << " at " << i << " and " << j;
-                }
+    for_every_minmax([](int, DType type, MinMaxKernel minmax, const std::string& what) {
+        const size_t size = bytes_for(1, info(type).bits);
+        for (size_t i = 0; i < n; ++i) {
+            for (size_t j = 0; j < n; ++j) {
+                Bytes data(n * size);
+                write_real(type, data.data() + j * size, -NAN);
+                write_real(type, data.data() + i * size, NAN);
+                ASSERT_TRUE(minmax(data.data(), n).has_nan) << what << " at " << i << " and " << j;
             }
         }
-    }
+    });
 }
 
 }  // namespace
