@@ -214,13 +214,13 @@ void dequantize(const KernelArgs& a) {
     if constexpr (Q::bits == 64) {
         elementwise::dequantize<Q, F, O>(a);
     } else if constexpr (Q::bits == 32) {
-        Drive<DequantizeOp32<Q, F, O>>::run(a);
+        drive<DequantizeOp32<Q, F, O>>(a);
     } else if constexpr (Q::bits < 8 && F::bits == 16 && O == Reduce::set) {
-        Drive<DequantizeFields16<Q, F>>::run(a);
+        drive<DequantizeFields16<Q, F>>(a);
     } else if constexpr (Q::bits < 8 && F::bits < 64 && simd::looks_up_floats<Q::bits>) {
-        Drive<DequantizeFields<Q, F, O>>::run(a);
+        drive<DequantizeFields<Q, F, O>>(a);
     } else {
-        Drive<DequantizeOp<Q, F, O>>::run(a);
+        drive<DequantizeOp<Q, F, O>>(a);
     }
 }
 

@@ -185,9 +185,9 @@ private:
 template <class F, class Q, Round R, Reach W>
 void quantize_at(const KernelArgs& a) {
     if (a.quant_min == code_min(Q::bits, Q::is_signed) && a.quant_max == code_max(Q::bits, Q::is_signed)) {
-        Drive<QuantizeOp<F, Q, R, true, W>>::run(a);
+        drive<QuantizeOp<F, Q, R, true, W>>(a);
     } else {
-        Drive<QuantizeOp<F, Q, R, false, W>>::run(a);
+        drive<QuantizeOp<F, Q, R, false, W>>(a);
     }
 }
 
@@ -196,7 +196,7 @@ void quantize(const KernelArgs& a) {
     if constexpr (Q::bits == 64) {
         elementwise::quantize<F, Q, R>(a);
     } else if constexpr (Q::bits == 32) {
-        Drive<QuantizeOp32<F, Q, R>>::run(a);
+        drive<QuantizeOp32<F, Q, R>>(a);
     } else if constexpr (R == Round::nearest) {
         quantize_at<F, Q, R, reach_of(Q::bits)>(a);
     } else if constexpr (Q::bits == 16) {

@@ -76,7 +76,7 @@ void requantize(const KernelArgs& a) {
         if (Q::bits <= 8 && R == Round::stochastic && !stochastic_inverse_fits<F>(a)) {
             Op::model(a);
         } else {
-            Drive<Op>::run(a);
+            drive<Op>(a);
         }
     }
 }

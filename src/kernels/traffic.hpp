@@ -52,7 +52,7 @@ private:
 
 template <int InBits, int OutBits, Reduce O>
 void traffic(const KernelArgs& a) {
-    Drive<TrafficOp<InBits, OutBits, O>>::run(a);
+    drive<TrafficOp<InBits, OutBits, O>>(a);
 }
 
 // The twin of minmax.
