@@ -29,13 +29,14 @@ packages() {
     as_root apt-get install -y -qq "${missing[@]}" >/dev/null
 }
 
-# Enters .venv, made if need be, with these dependency groups of pyproject.toml.
+# Enters .venv, made if need be, with these dependency groups of pyproject.toml. Not compiled: that takes as long again
+# as the rest, for all of torch, and Python compiles what it imports.
 python_with() {
     [ -d .venv ] || "${PYTHON:-python3}" -m venv .venv
     # shellcheck disable=SC1091
     . .venv/bin/activate
     pip install -q 'pip>=25.1'  # the first that knows groups
-    pip install -q "${@/#/--group=}"
+    pip install -q --no-compile "${@/#/--group=}"
 }
 
 # build/test, or these targets of it. Scripts that come at once wait for each other, and find it built.
