@@ -10,7 +10,7 @@
 //   model                         the element loop of the same operation, if it needs random words
 //
 // Compiled per operation is the loop over whole blocks. The walk around it knows the operation by numbers and pointers
-// and is there once: with a copy per operation it was half of the library and of the time to compile it.
+// and is there once: copies of it in every operation made the library half as large again.
 //
 // A partial block goes through the same loop on zero-padded copies on the stack, so no access leaves the declared
 // bytes and no second version of the arithmetic exists. Elements before the first 64-byte line of the output are
