@@ -1,5 +1,5 @@
 # Instruction sets: name -> compiler flags, best first for each architecture. One unit, src/isa/isa.cpp, is compiled
-# once per entry, and requires of the CPU what the flags let the compiler use, see src/dispatch/cpu_features.hpp.
+# once per entry, and requires of the CPU what the flags let the compiler use, see src/cpu/features.hpp.
 # PIQUANT_ISAS may be set to fewer of them.
 set(PIQUANT_BASELINE_FLAGS "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")

@@ -3,9 +3,9 @@
 
 #include "core/types.hpp"
 #include "dispatch/dispatch.hpp"
-#include "runtime/context.hpp"
-#include "runtime/memory.hpp"
-#include "runtime/validate.hpp"
+#include "engine/context.hpp"
+#include "engine/memory.hpp"
+#include "engine/validate.hpp"
 
 using piquant::Context;
 using piquant::Operation;
@@ -201,7 +201,7 @@ piquant_status_t piquant_quantize_dequantize(piquant_context_t* context, const v
                                              piquant_dtype_t dtype, piquant_dtype_t code_dtype, size_t n, double scale,
                                              int64_t zero_point, const piquant_options_t* options) {
     return with(context, [=](Context& c) {
-        return c.transform(Operation::requantize, in, out, dtype, code_dtype, n, scale, zero_point, options);
+        return c.transform(Operation::quantize_dequantize, in, out, dtype, code_dtype, n, scale, zero_point, options);
     });
 }
 

@@ -1,5 +1,5 @@
 // What the library computes: one scalar function per operation. Every kernel of every instruction set equals these
-// bit for bit. Each line rounds where it says and nowhere else; the build forbids contraction to FMA, and the runtime
+// bit for bit. Each line rounds where it says and nowhere else; the build forbids contraction to FMA, and the engine
 // pins the floating-point control word.
 #pragma once
 

@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "dispatch/cpu_features.hpp"
+#include "cpu/features.hpp"
 #include "kernels/table.hpp"
 
 namespace piquant {
@@ -20,14 +20,9 @@ struct Isa {
 extern const Isa isas[];
 extern const size_t isa_count;
 
-// Features of this CPU, read once: those that it has and whose registers the operating system saves.
-uint64_t cpu_features();
-
 // Whether this CPU runs the library at all. Code that may meet a CPU which does not is compiled for the architecture's
 // baseline (PIQUANT_BASELINE_FLAGS in cmake/isa.cmake), and asks before it calls any other.
 bool cpu_runs_this_build();
-#define PIQUANT_RUNS_BEFORE_THE_CHECK \
-    static_assert((compiled_features() & ~uint64_t{cpu_neon}) == 0, "compile this unit with PIQUANT_BASELINE_FLAGS")
 
 // Position of the best ISA that `features` allow and that is not better than `limit`; limit may be null. isa_count if
 // there is none, or limit names no ISA that this library knows on any machine.

@@ -1,6 +1,6 @@
 // Compiled once per instruction set with that set's flags and -DPIQUANT_ISA=<name>; exports one symbol, the table.
 // The list of instances is the expansion of the two type lists in core/types.hpp.
-#include "dispatch/cpu_features.hpp"
+#include "cpu/features.hpp"
 #include "kernels/table.hpp"
 
 #ifdef PIQUANT_SIMD_SCALAR

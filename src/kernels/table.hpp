@@ -17,6 +17,7 @@ struct KernelArgs {
     uint64_t quant_max;
     uint64_t seed;
     uint64_t offset;  // index of element 0 in the sequence of random words
+    bool is_signed;   // the code type
     bool stream;      // non-temporal stores for whole output lines
     size_t ahead;     // bytes that what is read is prefetched ahead of its use; 0: not at all
 };
@@ -48,9 +49,11 @@ constexpr int width_index(int bits) {
     return i;
 }
 
+enum class Operation { quantize, dequantize, quantize_dequantize };
+
 struct KernelTable {
     const char* name;
-    uint64_t required;                                 // features of the CPU, see dispatch/cpu_features.hpp
+    uint64_t required;                                 // features of the CPU, see cpu/features.hpp
     Kernel quantize[float_count][code_count][2];       // [from][to][Round]
     Kernel dequantize[code_count][float_count][2];     // [from][to][Reduce]
     Kernel requantize[float_count][code_count][2][2];  // [float][code][Round][Reduce]
@@ -59,5 +62,21 @@ struct KernelTable {
     Kernel traffic[width_count][width_count][2];  // [from][to][Reduce]
     MinMaxKernel read_traffic;                    // n in bytes
 };
+
+namespace {
+
+// The kernel of an operation between a float type and a code type.
+inline Kernel find_kernel(const KernelTable& table, Operation operation, DType real, DType code, Round round_mode,
+                          Reduce reduce_op) {
+    const int f = float_index(real);
+    const int q = code_index(code);
+    const int round = static_cast<int>(round_mode);
+    const int reduce = static_cast<int>(reduce_op);
+    return operation == Operation::quantize     ? table.quantize[f][q][round]
+           : operation == Operation::dequantize ? table.dequantize[q][f][reduce]
+                                                : table.requantize[f][q][round][reduce];
+}
+
+}  // namespace
 
 }  // namespace piquant

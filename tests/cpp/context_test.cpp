@@ -5,8 +5,8 @@
 #include <thread>
 #include <vector>
 
-#include "runtime/cpu_count.hpp"
-#include "runtime/memory.hpp"
+#include "cpu/usable_cpus.hpp"
+#include "engine/memory.hpp"
 #include "support.hpp"
 
 namespace piquant {

@@ -16,7 +16,7 @@
 
 #include "held_call.hpp"
 #include "meeting.hpp"
-#include "runtime/context.hpp"
+#include "engine/context.hpp"
 #include "sanitizers.hpp"
 #include "support.hpp"
 

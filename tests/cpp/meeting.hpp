@@ -5,7 +5,7 @@
 #include <chrono>
 #include <thread>
 
-#include "runtime/thread_pool.hpp"
+#include "engine/thread_pool.hpp"
 
 namespace piquant {
 

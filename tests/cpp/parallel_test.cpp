@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kernel_data.hpp"
-#include "runtime/context.hpp"
+#include "engine/context.hpp"
 #include "support.hpp"
 
 namespace piquant {

@@ -1,5 +1,5 @@
 // Chunks cover every element once and begin where no two threads can meet.
-#include "runtime/partition.hpp"
+#include "engine/partition.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Which CPUs a worker is left with.
-#include "runtime/placement.hpp"
+#include "cpu/placement.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Every chunk runs exactly once, whoever comes to help.
-#include "runtime/thread_pool.hpp"
+#include "engine/thread_pool.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Arguments -> status, at both sides of every limit.
-#include "runtime/validate.hpp"
+#include "engine/validate.hpp"
 
 #include <gtest/gtest.h>
 

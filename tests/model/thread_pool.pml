@@ -1,5 +1,5 @@
 /*
- * The protocol of src/runtime/thread_pool.cpp as a model that Spin explores in every interleaving. ThreadSanitizer sees
+ * The protocol of src/engine/thread_pool.cpp as a model that Spin explores in every interleaving. ThreadSanitizer sees
  * the memory orders of the interleavings that happen to occur; this sees all of them, under sequential consistency.
  *
  * A caller runs JOBS jobs of CHUNKS chunks and stops the workers. Claims:

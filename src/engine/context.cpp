@@ -1,4 +1,4 @@
-#include "runtime/context.hpp"
+#include "engine/context.hpp"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -9,11 +9,12 @@
 #include <numeric>
 
 #include "dispatch/dispatch.hpp"
-#include "runtime/cpu_count.hpp"
-#include "runtime/memory.hpp"
-#include "runtime/partition.hpp"
-#include "runtime/validate.hpp"
-#include "simd/float_environment.hpp"
+#include "cpu/caches.hpp"
+#include "cpu/usable_cpus.hpp"
+#include "engine/memory.hpp"
+#include "engine/partition.hpp"
+#include "engine/validate.hpp"
+#include "cpu/float_environment.hpp"
 
 namespace piquant {
 namespace {
@@ -132,14 +133,9 @@ piquant_status_t Context::transform(Operation operation, const void* in, void* o
     args.seed = o.seed;
     args.offset = o.offset;
 
+    args.is_signed = info(code).is_signed;
     const KernelTable& table = *table_.load(std::memory_order_relaxed);
-    const int f = float_index(real);
-    const int q = code_index(code);
-    const int round = static_cast<int>(o.round);
-    const int reduce = static_cast<int>(o.reduce);
-    const Kernel kernel = operation == Operation::quantize     ? table.quantize[f][q][round]
-                          : operation == Operation::dequantize ? table.dequantize[q][f][reduce]
-                                                               : table.requantize[f][q][round][reduce];
+    const Kernel kernel = find_kernel(table, operation, real, code, o.round, o.reduce);
     execute(kernel, args, info(from).bits, info(to).bits);
     return PIQUANT_OK;
 }

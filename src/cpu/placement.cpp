@@ -1,4 +1,4 @@
-#include "runtime/placement.hpp"
+#include "cpu/placement.hpp"
 
 #if defined(__linux__)
 #include <pthread.h>

@@ -7,11 +7,9 @@
 
 #include "core/types.hpp"
 #include "kernels/table.hpp"
-#include "runtime/thread_pool.hpp"
+#include "engine/thread_pool.hpp"
 
 namespace piquant {
-
-enum class Operation { quantize, dequantize, requantize };
 
 class Context {
 public:

@@ -1,4 +1,4 @@
-#include "runtime/validate.hpp"
+#include "engine/validate.hpp"
 
 #include <float.h>
 

@@ -1,4 +1,4 @@
-#include "runtime/thread_pool.hpp"
+#include "engine/thread_pool.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -8,9 +8,9 @@
 #include <system_error>
 #include <thread>
 
-#include "runtime/cpu_count.hpp"
-#include "runtime/pause.hpp"
-#include "runtime/placement.hpp"
+#include "cpu/usable_cpus.hpp"
+#include "cpu/pause.hpp"
+#include "cpu/placement.hpp"
 
 #if !defined(_WIN32)
 #include <pthread.h>

@@ -1,4 +1,4 @@
-#include "runtime/cpu_count.hpp"
+#include "cpu/usable_cpus.hpp"
 
 #include <stdlib.h>
 

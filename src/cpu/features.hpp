@@ -106,4 +106,12 @@ constexpr uint64_t features_from(const CpuidRegisters& r) {
 }
 
 }  // namespace
+
+// Features of this CPU, read once: those that it has and whose registers the operating system saves.
+uint64_t cpu_features();
+
+// Code that may meet a CPU which lacks what the build was compiled for is compiled for the architecture's baseline.
+#define PIQUANT_RUNS_BEFORE_THE_CHECK \
+    static_assert((compiled_features() & ~uint64_t{cpu_neon}) == 0, "compile this unit with PIQUANT_BASELINE_FLAGS")
+
 }  // namespace piquant

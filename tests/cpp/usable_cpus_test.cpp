@@ -1,5 +1,5 @@
 // How many threads can run side by side: fake cgroup trees, and the scheduling affinity.
-#include "runtime/cpu_count.hpp"
+#include "cpu/usable_cpus.hpp"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
