@@ -19,7 +19,10 @@
  *
  * Packing: 4- and 2-bit codes lie lowest bits first, element 0 in the low bits of byte 0; signed codes are two's
  * complement in their field; a last partial byte is padded with zero bits. n elements take piquant_size(dtype, n)
- * bytes.
+ * bytes. Of the unpacked 4- and 2-bit dtypes each code has a byte of its own, whose other bits are written as zero and
+ * not looked at.
+ *
+ * Layout: arrays are n elements side by side, unless the options give a shape and strides.
  *
  * Zero points and ranges are int64_t. For PIQUANT_UINT64 they carry the bits of a uint64_t.
  */
@@ -63,13 +66,15 @@ typedef enum piquant_status PIQUANT_AS_INT {
     PIQUANT_ERROR_CODE_DTYPE,      /* the quantized dtype is not one */
     PIQUANT_ERROR_LENGTH,          /* n elements do not fit the address space */
     PIQUANT_ERROR_OVERLAP,         /* input and output share bytes */
+    PIQUANT_ERROR_SHAPE,           /* more than PIQUANT_MAX_RANK dimensions, or n is not the product of the shape */
+    PIQUANT_ERROR_STRIDES,         /* the strides let elements of the output share bytes */
     PIQUANT_ERROR_SCALE,           /* not finite and positive, or T(scale) subnormal, or T(1 / scale) infinite */
     PIQUANT_ERROR_ZERO_POINT,      /* outside the range of the quantized dtype */
     PIQUANT_ERROR_QUANT_RANGE,     /* not quant_min < quant_max within the range of the quantized dtype */
     PIQUANT_ERROR_SYMMETRIC_RANGE, /* symmetric codes zero_point +- m leave [quant_min, quant_max] */
     PIQUANT_ERROR_ROUND_MODE,      /* not a piquant_round_mode_t */
     PIQUANT_ERROR_REDUCE_OP,       /* not a piquant_reduce_op_t */
-    PIQUANT_ERROR_OPTIONS,         /* struct_size is not that of piquant_options_t */
+    PIQUANT_ERROR_OPTIONS,         /* struct_size is too small, or the options ask for what this version does not know */
     PIQUANT_ERROR_EMPTY,           /* no data to compute parameters from */
     PIQUANT_ERROR_NOT_FINITE,      /* NaN or infinity in the data to compute parameters from */
     PIQUANT_ERROR_DATA_RANGE,      /* the data spans more than one scale of type T can cover */
@@ -96,28 +101,49 @@ typedef enum piquant_dtype PIQUANT_AS_INT {
     PIQUANT_INT32,
     PIQUANT_UINT32,
     PIQUANT_INT64,
-    PIQUANT_UINT64
+    PIQUANT_UINT64,
+    PIQUANT_INT2_UNPACKED, /* one code in each byte */
+    PIQUANT_UINT2_UNPACKED,
+    PIQUANT_INT4_UNPACKED,
+    PIQUANT_UINT4_UNPACKED
 } piquant_dtype_t;
 
 typedef enum piquant_round_mode PIQUANT_AS_INT { PIQUANT_NEAREST = 0, PIQUANT_STOCHASTIC } piquant_round_mode_t;
 typedef enum piquant_reduce_op PIQUANT_AS_INT { PIQUANT_SET = 0, PIQUANT_ADD } piquant_reduce_op_t;
 
 #define PIQUANT_MAX_THREADS 1024
+#define PIQUANT_MAX_RANK 64
 
-/* What a call may be told beyond its arguments. NULL in place of a pointer to it means PIQUANT_OPTIONS_INIT. */
+/*
+ * What a call may be told beyond its arguments. NULL in place of a pointer to it means PIQUANT_OPTIONS_INIT.
+ *
+ * Later versions may add fields at the end, for which zero is the default. struct_size tells which fields there are: a
+ * smaller one leaves the rest at their defaults; what a larger one has beyond this version must be zero.
+ *
+ * With rank > 0 the arrays have a shape, of n elements in all, and elements are counted in row-major order, whatever
+ * the strides. Strides are bytes between neighbours along a dimension, may be negative, and 0 repeats an element of an
+ * input; NULL stands for row-major order without gaps. Of 4- and 2-bit codes that share bytes, the last dimension is
+ * packed: each row of it begins with a byte, its codes lie side by side, and its own stride is not looked at.
+ */
 typedef struct piquant_options {
     size_t struct_size;              /* sizeof(piquant_options_t) */
     piquant_round_mode_t round_mode; /* quantize, quantize_dequantize */
     piquant_reduce_op_t reduce_op;   /* dequantize, quantize_dequantize */
     uint64_t seed;                   /* stochastic rounding: selects the sequence of random words */
     uint64_t offset;                 /* stochastic rounding: index of element 0 in that sequence */
-    int has_quant_range;             /* 0: the whole range of the quantized dtype; otherwise the next two */
+    int has_quant_min;               /* not 0: quant_min is given, else it is the smallest code of the dtype */
+    int has_quant_max;               /* not 0: quant_max is given, else it is the largest code of the dtype */
     int64_t quant_min;
     int64_t quant_max;
-    int symmetric; /* compute_quant_params: not 0 for a range around zero */
+    int symmetric;                   /* compute_quant_params: not 0 for a range around zero */
+    size_t rank;                     /* dimensions, at most PIQUANT_MAX_RANK; 0: n elements side by side */
+    const size_t* shape;             /* elements along each dimension */
+    const ptrdiff_t* in_strides;
+    const ptrdiff_t* out_strides;
 } piquant_options_t;
 
-#define PIQUANT_OPTIONS_INIT {sizeof(piquant_options_t), PIQUANT_NEAREST, PIQUANT_SET, 0, 0, 0, 0, 0, 0}
+#define PIQUANT_OPTIONS_INIT \
+    {sizeof(piquant_options_t), PIQUANT_NEAREST, PIQUANT_SET, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL}
 
 /* One sentence about a status, never NULL. */
 PIQUANT_API const char* piquant_status_string(piquant_status_t status);
@@ -131,8 +157,11 @@ PIQUANT_API const char* piquant_dtype_name(piquant_dtype_t dtype);
 /* Bits per element, or 0 for no dtype. */
 PIQUANT_API int piquant_dtype_bits(piquant_dtype_t dtype);
 
-/* Bytes that n elements take: ceil(n * bits / 8), at most SIZE_MAX; 0 for no dtype. */
+/* Bytes that n elements take side by side, at most SIZE_MAX; 0 for no dtype. */
 PIQUANT_API size_t piquant_size(piquant_dtype_t dtype, size_t n);
+
+/* Smallest and largest code of a quantized dtype. */
+PIQUANT_API piquant_status_t piquant_dtype_range(piquant_dtype_t dtype, int64_t* lowest, int64_t* highest);
 
 /*
  * num_threads counts the calling thread; 0 chooses min(CPUs this process may run on, CPU quota of its cgroup) or what
@@ -170,24 +199,34 @@ PIQUANT_API piquant_status_t piquant_context_get_serial_cutoff(const piquant_con
 PIQUANT_API piquant_status_t piquant_context_set_stream_threshold(piquant_context_t* context, size_t bytes);
 PIQUANT_API piquant_status_t piquant_context_get_stream_threshold(const piquant_context_t* context, size_t* bytes);
 
-/* n elements of a float dtype to codes. Uses round_mode, seed, offset and the range of the options. */
+/*
+ * What a call with these arguments would say of them, whatever the arrays: float_dtype is that of the floating-point side.
+ * The layout of the options is not looked at.
+ */
+PIQUANT_API piquant_status_t piquant_check(piquant_dtype_t float_dtype, piquant_dtype_t code_dtype, double scale,
+                                           int64_t zero_point, const piquant_options_t* options);
+
+/* n elements of a float dtype to codes. Uses round_mode, seed, offset, the range and the layout of the options. */
 PIQUANT_API piquant_status_t piquant_quantize(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype,
                                               void* out, piquant_dtype_t out_dtype, size_t n, double scale,
                                               int64_t zero_point, const piquant_options_t* options);
 
-/* n codes to a float dtype. Uses reduce_op of the options. */
+/* n codes to a float dtype. Uses reduce_op and the layout of the options. */
 PIQUANT_API piquant_status_t piquant_dequantize(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype,
                                                 void* out, piquant_dtype_t out_dtype, size_t n, double scale,
                                                 int64_t zero_point, const piquant_options_t* options);
 
-/* dequantize(quantize(in)) in one pass, in and out of dtype; equal to the two calls bit for bit. */
+/*
+ * dequantize(quantize(in)) in one pass, in and out of dtype; equal to the two calls bit for bit. out may be in, with the
+ * same strides.
+ */
 PIQUANT_API piquant_status_t piquant_quantize_dequantize(piquant_context_t* context, const void* in, void* out,
                                                          piquant_dtype_t dtype, piquant_dtype_t code_dtype, size_t n,
                                                          double scale, int64_t zero_point,
                                                          const piquant_options_t* options);
 
 /*
- * Scale and zero point for n >= 1 finite elements. Uses the range and symmetric of the options.
+ * Scale and zero point for n >= 1 finite elements. Uses the range, symmetric, shape and in_strides of the options.
  *
  *   lo = min(0, min x)    hi = max(0, max x)
  *   scale      = T((hi - lo) / (quant_max - quant_min)), at least the smallest normal T; 1 when lo = hi = 0
@@ -198,16 +237,6 @@ PIQUANT_API piquant_status_t piquant_compute_quant_params(piquant_context_t* con
                                                           piquant_dtype_t in_dtype, piquant_dtype_t code_dtype,
                                                           size_t n, const piquant_options_t* options, double* scale,
                                                           int64_t* zero_point);
-
-/*
- * Moves the bytes that a quantize or dequantize call of these dtypes would move, with the same loads, stores, threads and
- * partition, but computes nothing: the traffic twin that a conversion's speed is judged against. out holds nothing
- * meaningful afterwards. With out NULL it only reads, as compute_quant_params does. PIQUANT_ERROR_ISA on the scalar
- * instruction set, which has no twins.
- */
-PIQUANT_API piquant_status_t piquant_move_traffic(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype,
-                                                  void* out, piquant_dtype_t out_dtype, size_t n,
-                                                  piquant_reduce_op_t reduce_op);
 
 /*
  * Call on freshly allocated memory before writing to it for the first time: asks for huge pages where that pays, which

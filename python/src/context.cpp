@@ -80,17 +80,14 @@ void read_range(nb::handle quant_min, nb::handle quant_max, Call& call, piquant_
     if (quant_min.is_none() && quant_max.is_none()) {
         return;
     }
-    const int bits = piquant_dtype_bits(static_cast<piquant_dtype_t>(call.code));
-    const bool is_signed = piquant_dtype_name(static_cast<piquant_dtype_t>(call.code))[0] == 'i';
-    options.has_quant_range = 1;
-    options.quant_min = is_signed ? INT64_MIN >> (64 - bits) : 0;
-    options.quant_max = is_signed ? INT64_MAX >> (64 - bits) : static_cast<std::int64_t>(UINT64_MAX >> (64 - bits));
     call.quant_min = quant_min;
     call.quant_max = quant_max;
     if (!quant_min.is_none()) {
+        options.has_quant_min = 1;
         options.quant_min = code_bits(quant_min, "quant_min", call.code, PIQUANT_ERROR_QUANT_RANGE, call);
     }
     if (!quant_max.is_none()) {
+        options.has_quant_max = 1;
         options.quant_max = code_bits(quant_max, "quant_max", call.code, PIQUANT_ERROR_QUANT_RANGE, call);
     }
 }

@@ -17,7 +17,8 @@ PIQUANT_RUNS_BEFORE_THE_CHECK;
 static_assert(static_cast<int>(piquant::DType::float16) == PIQUANT_FLOAT16);
 static_assert(static_cast<int>(piquant::DType::int2) == PIQUANT_INT2);
 static_assert(static_cast<int>(piquant::DType::uint64) == PIQUANT_UINT64);
-static_assert(piquant::dtype_count == PIQUANT_UINT64 + 1);
+static_assert(static_cast<int>(piquant::DType::int2_unpacked) == PIQUANT_INT2_UNPACKED);
+static_assert(piquant::dtype_count == PIQUANT_UINT4_UNPACKED + 1);
 
 namespace {
 
@@ -60,6 +61,10 @@ bool is_dtype(piquant_dtype_t dtype) {
 
 extern "C" {
 
+PIQUANT_API piquant_status_t piquant_move_traffic(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype,
+                                                  void* out, piquant_dtype_t out_dtype, size_t n,
+                                                  piquant_reduce_op_t reduce_op);
+
 const char* piquant_status_string(piquant_status_t status) {
     switch (status) {
         case PIQUANT_OK: return "success";
@@ -71,6 +76,9 @@ const char* piquant_status_string(piquant_status_t status) {
             return "the quantized dtype must be an integer dtype of 2, 4, 8, 16, 32 or 64 bits";
         case PIQUANT_ERROR_LENGTH: return "the array does not fit the address space";
         case PIQUANT_ERROR_OVERLAP: return "input and output overlap";
+        case PIQUANT_ERROR_SHAPE:
+            return "rank must be at most PIQUANT_MAX_RANK, and n the product of the shape";
+        case PIQUANT_ERROR_STRIDES: return "no two elements of the output may share bytes";
         case PIQUANT_ERROR_SCALE:
             return "scale must be finite and positive, normal in the compute type, and have a finite reciprocal there";
         case PIQUANT_ERROR_ZERO_POINT: return "zero_point must lie in the range of the quantized dtype";
@@ -80,7 +88,7 @@ const char* piquant_status_string(piquant_status_t status) {
             return "quant_min and quant_max must leave room for the symmetric codes zero_point +- (2^(bits-1) - 1)";
         case PIQUANT_ERROR_ROUND_MODE: return "round_mode must be PIQUANT_NEAREST or PIQUANT_STOCHASTIC";
         case PIQUANT_ERROR_REDUCE_OP: return "reduce_op must be PIQUANT_SET or PIQUANT_ADD";
-        case PIQUANT_ERROR_OPTIONS: return "options.struct_size must be sizeof(piquant_options_t)";
+        case PIQUANT_ERROR_OPTIONS: return "options.struct_size must be at least sizeof(piquant_options_t), and bytes beyond that zero";
         case PIQUANT_ERROR_EMPTY: return "there is no data to compute parameters from";
         case PIQUANT_ERROR_NOT_FINITE: return "the data holds NaN or infinity";
         case PIQUANT_ERROR_DATA_RANGE: return "the data spans more than one scale can cover";
@@ -114,8 +122,26 @@ size_t piquant_size(piquant_dtype_t dtype, size_t n) {
     if (!is_dtype(dtype)) {
         return 0;
     }
-    const int bits = piquant_dtype_bits(dtype);
-    return bits > 8 && n > SIZE_MAX / static_cast<size_t>(bits / 8) ? SIZE_MAX : piquant::bytes_for(n, bits);
+    const piquant::Format format = piquant::info(static_cast<piquant::DType>(dtype)).format;
+    return n > SIZE_MAX / format.bytes ? SIZE_MAX : piquant::bytes_for(n, format);
+}
+
+piquant_status_t piquant_dtype_range(piquant_dtype_t dtype, int64_t* lowest, int64_t* highest) {
+    if (lowest == nullptr || highest == nullptr) {
+        return PIQUANT_ERROR_NULL;
+    }
+    if (!piquant::is_code_dtype(static_cast<int>(dtype))) {
+        return PIQUANT_ERROR_CODE_DTYPE;
+    }
+    const piquant::DTypeInfo& type = piquant::info(static_cast<piquant::DType>(dtype));
+    *lowest = static_cast<int64_t>(piquant::code_min(type.bits, type.is_signed));
+    *highest = static_cast<int64_t>(piquant::code_max(type.bits, type.is_signed));
+    return PIQUANT_OK;
+}
+
+piquant_status_t piquant_check(piquant_dtype_t float_dtype, piquant_dtype_t code_dtype, double scale,
+                               int64_t zero_point, const piquant_options_t* options) {
+    return piquant::check_arguments(float_dtype, code_dtype, scale, zero_point, options);
 }
 
 piquant_status_t piquant_context_create(piquant_context_t** context, size_t num_threads) {

@@ -31,6 +31,13 @@
     X(int64, 64, true, int64_t)    \
     X(uint64, 64, false, uint64_t)
 
+// name, bits, signed: narrow codes, each in a byte of its own, whose other bits are zero
+#define PIQUANT_UNPACKED_TYPES(X) \
+    X(int2_unpacked, 2, true)     \
+    X(uint2_unpacked, 2, false)   \
+    X(int4_unpacked, 4, true)     \
+    X(uint4_unpacked, 4, false)
+
 // Functions that hot loops are made of. A call inside such a loop re-reads its constants from memory every time, and
 // the compilers' own judgement lets one through for the larger instances.
 #define PIQUANT_INLINE inline __attribute__((always_inline))
@@ -47,31 +54,47 @@ namespace piquant {
 
 enum class DType : int {
 #define X(name, ...) name,
-    PIQUANT_FLOAT_TYPES(X) PIQUANT_CODE_TYPES(X)
+    PIQUANT_FLOAT_TYPES(X) PIQUANT_CODE_TYPES(X) PIQUANT_UNPACKED_TYPES(X)
 #undef X
 };
 
 constexpr int float_count = 4;
-constexpr int code_count = 12;
-constexpr int dtype_count = float_count + code_count;
+constexpr int code_count = 12;     // of which there are kernels
+constexpr int unpacked_count = 4;  // which use the kernels of 8 bits
+constexpr int dtype_count = float_count + code_count + unpacked_count;
 
 enum class Round : int { nearest, stochastic };
 enum class Reduce : int { set, add };
 
+// How elements lie in memory: records of E elements in B bytes. int8 is (1, 1), int4 (2, 1), int4_unpacked (1, 1),
+// float32 (1, 4).
+struct Format {
+    unsigned elements;
+    unsigned bytes;
+};
+
 // What a dtype looks like from outside the kernels.
 struct DTypeInfo {
     const char* name;
-    int bits;
+    int bits;  // of a code, in its range; of a float, in memory
     bool is_float;
     bool is_signed;
+    Format format;
 };
 
+constexpr Format format_of_bits(int bits) {
+    return bits < 8 ? Format{8u / static_cast<unsigned>(bits), 1} : Format{1, static_cast<unsigned>(bits) / 8};
+}
+
 constexpr DTypeInfo dtype_infos[dtype_count] = {
-#define X(name, bits, ...) {#name, bits, true, true},
+#define X(name, bits, ...) {#name, bits, true, true, format_of_bits(bits)},
     PIQUANT_FLOAT_TYPES(X)
 #undef X
-#define X(name, bits, is_signed, ...) {#name, bits, false, is_signed},
+#define X(name, bits, is_signed, ...) {#name, bits, false, is_signed, format_of_bits(bits)},
         PIQUANT_CODE_TYPES(X)
+#undef X
+#define X(name, bits, is_signed) {#name, bits, false, is_signed, Format{1, 1}},
+            PIQUANT_UNPACKED_TYPES(X)
 #undef X
 };
 
@@ -114,6 +137,11 @@ constexpr int code_index(DType t) {
 constexpr size_t bytes_for(size_t n, int bits) {
     return bits >= 8 ? n * static_cast<size_t>(bits / 8)
                      : n / static_cast<size_t>(8 / bits) + (n % static_cast<size_t>(8 / bits) != 0);
+}
+
+constexpr size_t bytes_for(size_t n, Format format) {
+    return format.elements == 1 ? n * format.bytes
+                                : (n / format.elements + (n % format.elements != 0)) * format.bytes;
 }
 
 // Limits of a code type as 64-bit patterns: two's complement for signed types, plain for unsigned ones. uint64 needs

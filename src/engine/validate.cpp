@@ -2,7 +2,10 @@
 
 #include <float.h>
 
+#include <algorithm>
+
 #include "core/parameters.hpp"
+#include "cpu/float_environment.hpp"
 
 namespace piquant {
 namespace {
@@ -17,6 +20,17 @@ bool within(uint64_t code, const DTypeInfo& type) {
 bool read_code(int64_t given, const DTypeInfo& type, uint64_t& code) {
     code = static_cast<uint64_t>(given);
     return type.bits == 64 || (given >= 0 || type.is_signed ? within(code, type) : false);
+}
+
+// A later version's options are larger, and what they ask for beyond ours must be nothing. No version's are as large as
+// `most`: such a size was never written, and what lies behind the options is not ours to read.
+bool is_readable(const piquant_options_t& options) {
+    constexpr size_t most = 4096;
+    if (options.struct_size < sizeof options || options.struct_size > most) {
+        return false;
+    }
+    const auto* bytes = reinterpret_cast<const unsigned char*>(&options);
+    return std::all_of(bytes + sizeof options, bytes + options.struct_size, [](unsigned char b) { return b == 0; });
 }
 
 }  // namespace
@@ -37,7 +51,7 @@ piquant_status_t read_options(const piquant_options_t* options, DType code, Call
     if (options == nullptr) {
         return PIQUANT_OK;
     }
-    if (options->struct_size != sizeof(piquant_options_t)) {
+    if (!is_readable(*options)) {
         return PIQUANT_ERROR_OPTIONS;
     }
     const int round = static_cast<int>(options->round_mode);
@@ -48,9 +62,9 @@ piquant_status_t read_options(const piquant_options_t* options, DType code, Call
     if (reduce != PIQUANT_SET && reduce != PIQUANT_ADD) {
         return PIQUANT_ERROR_REDUCE_OP;
     }
-    if (options->has_quant_range != 0 && (!read_code(options->quant_min, type, result.quant_min) ||
-                                          !read_code(options->quant_max, type, result.quant_max) ||
-                                          !code_less(result.quant_min, result.quant_max, type.is_signed))) {
+    if ((options->has_quant_min != 0 && !read_code(options->quant_min, type, result.quant_min)) ||
+        (options->has_quant_max != 0 && !read_code(options->quant_max, type, result.quant_max)) ||
+        !code_less(result.quant_min, result.quant_max, type.is_signed)) {
         return PIQUANT_ERROR_QUANT_RANGE;
     }
     result.round = static_cast<Round>(round);
@@ -59,6 +73,23 @@ piquant_status_t read_options(const piquant_options_t* options, DType code, Call
     result.offset = options->offset;
     result.symmetric = options->symmetric != 0;
     return PIQUANT_OK;
+}
+
+piquant_status_t check_arguments(int float_dtype, int code_dtype, double scale, int64_t zero_point,
+                                 const piquant_options_t* options) {
+    if (!is_float_dtype(float_dtype)) {
+        return PIQUANT_ERROR_FLOAT_DTYPE;
+    }
+    if (!is_code_dtype(code_dtype)) {
+        return PIQUANT_ERROR_CODE_DTYPE;
+    }
+    const FloatEnvironment pinned;
+    CallOptions read;
+    KernelArgs args;
+    const piquant_status_t status = read_options(options, static_cast<DType>(code_dtype), read);
+    return status != PIQUANT_OK ? status
+                                : read_scale(scale, zero_point, static_cast<DType>(float_dtype),
+                                             static_cast<DType>(code_dtype), args);
 }
 
 piquant_status_t check_array(const void* p, DType dtype, size_t n) {

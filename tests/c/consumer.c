@@ -91,7 +91,7 @@ static void transforms(piquant_context_t* context) {
     options.reduce_op = PIQUANT_SET;
     options.round_mode = PIQUANT_STOCHASTIC;
     options.seed = 42;
-    options.has_quant_range = 1;
+    options.has_quant_min = options.has_quant_max = 1;
     options.quant_min = 1;
     options.quant_max = 14;
     EXPECT(PIQUANT_OK, piquant_quantize(context, values, PIQUANT_FLOAT32, codes, PIQUANT_UINT4, 7, 0.5, 3, &options));
@@ -172,10 +172,10 @@ static void errors(piquant_context_t* context) {
     EXPECT(PIQUANT_ERROR_SCALE, QUANTIZE(context, values, PIQUANT_FLOAT32, out, PIQUANT_INT8, 7, 0, 0, NULL));
     EXPECT(PIQUANT_ERROR_SCALE, QUANTIZE(context, values, PIQUANT_FLOAT32, out, PIQUANT_INT8, 7, NAN, 0, NULL));
     EXPECT(PIQUANT_ERROR_ZERO_POINT, QUANTIZE(context, values, PIQUANT_FLOAT32, out, PIQUANT_INT8, 7, 1, 128, NULL));
-    options.has_quant_range = 1;
+    options.has_quant_min = options.has_quant_max = 1;
     options.quant_max = -1;
     EXPECT(PIQUANT_ERROR_QUANT_RANGE, QUANTIZE(context, values, PIQUANT_FLOAT32, out, PIQUANT_INT8, 7, 1, 0, &options));
-    options.has_quant_range = 0;
+    options.has_quant_min = options.has_quant_max = 0;
     options.round_mode = (piquant_round_mode_t)2;
     EXPECT(PIQUANT_ERROR_ROUND_MODE, QUANTIZE(context, values, PIQUANT_FLOAT32, out, PIQUANT_INT8, 7, 1, 0, &options));
     options.round_mode = PIQUANT_NEAREST;
@@ -192,7 +192,7 @@ static void errors(piquant_context_t* context) {
     piquant_compute_quant_params(context, in, PIQUANT_FLOAT32, type, count, o, &scale, &zero_point)
     EXPECT(PIQUANT_ERROR_EMPTY, PARAMETERS(values, PIQUANT_INT8, 0, NULL));
     EXPECT(PIQUANT_ERROR_NOT_FINITE, PARAMETERS(not_finite, PIQUANT_INT8, 2, NULL));
-    options.has_quant_range = 1;
+    options.has_quant_min = options.has_quant_max = 1;
     options.quant_min = 0;
     options.quant_max = 1;
     EXPECT(PIQUANT_ERROR_DATA_RANGE, PARAMETERS(widest, PIQUANT_UINT8, 2, &options));

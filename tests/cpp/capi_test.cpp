@@ -118,7 +118,7 @@ TEST_P(Transforms, EveryBadOptionIsNamedAndWritesNothing) {
     const int64_t bad_ranges[][2] = {{-9, 7}, {-8, 8}, {3, 3}, {3, 2}, {INT64_MIN, 7}, {-8, INT64_MAX}};
     for (const auto& bad : bad_ranges) {
         expect_option("range", PIQUANT_ERROR_QUANT_RANGE, [&](Options& o) {
-            o.has_quant_range = 1;
+            o.has_quant_min = o.has_quant_max = 1;
             o.quant_min = bad[0];
             o.quant_max = bad[1];
         });
@@ -182,7 +182,7 @@ TEST_F(ComputeParams, EveryBadArgument) {
     options.struct_size = 1;
     expect(PIQUANT_ERROR_OPTIONS, c, p, PIQUANT_FLOAT32, PIQUANT_INT8, 3, &options);
     options = default_options();
-    options.has_quant_range = 1;
+    options.has_quant_min = options.has_quant_max = 1;
     options.quant_max = 128;
     expect(PIQUANT_ERROR_QUANT_RANGE, c, p, PIQUANT_FLOAT32, PIQUANT_INT8, 3, &options);
     options.quant_max = 127;
@@ -234,7 +234,7 @@ TEST_F(ComputeParams, NotFiniteDataAnywhere) {
 TEST_F(ComputeParams, DataThatNoScaleCovers) {
     const float floats[] = {-FLT_MAX, FLT_MAX};
     const double doubles[] = {-DBL_MAX, DBL_MAX};
-    options.has_quant_range = 1;
+    options.has_quant_min = options.has_quant_max = 1;
     options.quant_min = 0;
     options.quant_max = 1;
     expect(PIQUANT_ERROR_DATA_RANGE, context.get(), floats, PIQUANT_FLOAT32, PIQUANT_UINT2, 2, &options);

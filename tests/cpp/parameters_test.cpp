@@ -253,7 +253,7 @@ TEST_P(ErrorBound, HoldsForRandomData) {
             options.symmetric = 1;
             check(data, n, options, std::string(shape.what) + ", symmetric");
             options.symmetric = 0;
-            options.has_quant_range = 1;
+            options.has_quant_min = options.has_quant_max = 1;
             const uint64_t lowest = code_min(type.bits, type.is_signed);
             const uint64_t highest = code_max(type.bits, type.is_signed);
             for (int i = 0; i < 4; ++i) {
@@ -298,7 +298,7 @@ TEST(Parameters, SymmetricRangeLimits) {
     for (const auto& row : rows) {
         piquant_options_t o = default_options();
         o.symmetric = 1;
-        o.has_quant_range = 1;
+        o.has_quant_min = o.has_quant_max = 1;
         o.quant_min = row.lo;
         o.quant_max = row.hi;
         double scale = 0;

@@ -107,13 +107,13 @@ TEST(ReadOptions, QuantRangeLimits) {
     };
     for (const auto& row : rows) {
         piquant_options_t given = PIQUANT_OPTIONS_INIT;
-        given.has_quant_range = 1;
+        given.has_quant_min = given.has_quant_max = 1;
         given.quant_min = row.lo;
         given.quant_max = row.hi;
         CallOptions o{};
         EXPECT_EQ(read_options(&given, row.code, o), row.valid ? PIQUANT_OK : PIQUANT_ERROR_QUANT_RANGE)
             << info(row.code).name << " " << row.lo << " " << row.hi;
-        given.has_quant_range = 0;
+        given.has_quant_min = given.has_quant_max = 0;
         EXPECT_EQ(read_options(&given, row.code, o), PIQUANT_OK) << "an unused range does not matter";
     }
 }

@@ -165,7 +165,8 @@ Case decode(const unsigned char* data, size_t size) {
     c.options.reduce_op = static_cast<piquant_reduce_op_t>(
         enumerator((h.modes & 0x50) == 0x50 ? 248 + (h.n[0] & 7) : (h.modes >> 1) & 1, 0, 2));
     c.options.symmetric = (h.modes & 4) != 0 ? 1 + static_cast<int>(word[4] % 7) : 0;
-    c.options.has_quant_range = (h.modes & 8) != 0 ? 1 + static_cast<int>(word[4] % 3) : 0;
+    c.options.has_quant_min = (h.modes & 8) != 0 ? static_cast<int>(word[4] % 3) : 0;
+    c.options.has_quant_max = (h.modes & 8) != 0 ? static_cast<int>(word[4] / 3 % 3) : 0;
     c.options.quant_min = integer_from(h.range_kind, word[2], known_bits, is_signed);
     c.options.quant_max = integer_from(static_cast<unsigned char>(h.range_kind / 3), word[3], known_bits, is_signed);
     c.options.seed = word[4];

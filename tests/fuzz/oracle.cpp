@@ -46,10 +46,10 @@ piquant_options_t options_of(const Case& c) {
     return c.has_options ? c.options : piquant_options_t PIQUANT_OPTIONS_INIT;
 }
 Integer range_min(const Case& c) {
-    return options_of(c).has_quant_range ? given(c.options.quant_min, c.code) : lowest(c.code);
+    return options_of(c).has_quant_min != 0 ? given(c.options.quant_min, c.code) : lowest(c.code);
 }
 Integer range_max(const Case& c) {
-    return options_of(c).has_quant_range ? given(c.options.quant_max, c.code) : highest(c.code);
+    return options_of(c).has_quant_max != 0 ? given(c.options.quant_max, c.code) : highest(c.code);
 }
 
 template <class T>
