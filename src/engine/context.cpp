@@ -121,22 +121,57 @@ piquant_status_t Context::transform(Operation operation, const void* in, void* o
     KernelArgs args{};
     piquant_status_t status = read_options(options, code, o);
     status = status != PIQUANT_OK ? status : read_scale(scale, zero_point, real, code, args);
-    status = status != PIQUANT_OK ? status : check_arrays(in, from, out, to, n);
-    if (status != PIQUANT_OK || n == 0) {
+    if (status != PIQUANT_OK) {
         return status;
     }
-    args.in = in;
-    args.out = out;
-    args.n = n;
     args.quant_min = o.quant_min;
     args.quant_max = o.quant_max;
     args.seed = o.seed;
     args.offset = o.offset;
-
     args.is_signed = info(code).is_signed;
+    const bool fused = operation == Operation::quantize_dequantize;
+    const bool has_layout = options != nullptr && options->rank != 0;
+    const bool unpacked = !fused && code_index(code) >= code_count;
     const KernelTable& table = *table_.load(std::memory_order_relaxed);
-    const Kernel kernel = find_kernel(table, operation, real, code, o.round, o.reduce);
-    execute(kernel, args, info(from).bits, info(to).bits);
+    const auto kernel_of = [&](DType type) { return find_kernel(table, operation, real, type, o.round, o.reduce); };
+    // Codes that only pass through registers, and codes in a byte each, are those of the 8-bit type in their range.
+    const DType byte_code = info(code).is_signed ? DType::int8 : DType::uint8;
+
+    if (!has_layout && !unpacked) {
+        status = check_arrays(in, from, out, to, n, fused);
+        if (status == PIQUANT_OK && n != 0) {
+            args.in = in;
+            args.out = out;
+            args.n = n;
+            execute(kernel_of(code_index(code) < code_count ? code : byte_code), args, info(from).bits, info(to).bits);
+        }
+        return status;
+    }
+    if (n != 0 && (in == nullptr || out == nullptr)) {
+        return PIQUANT_ERROR_NULL;
+    }
+    Lines lines;
+    const size_t flat_shape[] = {n};
+    piquant_options_t layout = PIQUANT_OPTIONS_INIT;
+    layout.rank = 1;
+    layout.shape = flat_shape;
+    status = read_lines(has_layout ? *options : layout, n, in, from, out, to, fused, lines);
+    if (status != PIQUANT_OK || n == 0) {
+        return status;
+    }
+    const bool stochastic = o.round == Round::stochastic && operation != Operation::dequantize;
+    merge_dimensions(lines, !stochastic);
+    if (lines.is_flat() && !unpacked) {
+        args.in = lines.in.base;
+        args.out = lines.out.base;
+        args.n = n;
+        execute(kernel_of(code_index(code) < code_count ? code : byte_code), args, info(from).bits, info(to).bits);
+        return PIQUANT_OK;
+    }
+    const bool adds = o.reduce == Reduce::add && operation != Operation::quantize;
+    const Tiles tiles(lines, from, to, adds, stochastic);
+    const bool bytes = tiles.uses_bytes() || code_index(code) >= code_count;
+    execute(kernel_of(bytes ? byte_code : code), args, tiles, bytes_for(n, info(from).bits) + bytes_for(n, info(to).bits));
     return PIQUANT_OK;
 }
 
@@ -178,6 +213,62 @@ void Context::execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits
             j.kernel(part);
         },
         &job, job.partition.chunks, threads, worth_waking(traffic));
+}
+
+void Context::execute(Kernel kernel, KernelArgs& args, const Tiles& tiles, size_t traffic) {
+    // Non-temporal stores want some lines of output side by side.
+    constexpr size_t shortest_run = 1024;
+    args.stream =
+        traffic >= stream_threshold.load(std::memory_order_relaxed) && tiles.direct_run() >= shortest_run;
+    run_tiles(tiles, traffic, [&](size_t begin, size_t end, unsigned char* scratch, size_t) {
+        tiles.run(begin, end, scratch, [&](const unsigned char* in, unsigned char* out, size_t n, uint64_t index) {
+            KernelArgs part = args;
+            part.in = in;
+            part.out = out;
+            part.n = n;
+            part.offset += index;
+            kernel(part);
+        });
+    });
+}
+
+// Calls work(begin, end, scratch, participant) for all tiles, in chunks, on as many threads as they are worth.
+template <class Work>
+void Context::run_tiles(const Tiles& tiles, size_t traffic, const Work& work) {
+    constexpr size_t line = 64;
+    const size_t threads = threads_for(traffic);
+    struct Job {
+        const Work& work;
+        Partition partition;
+        unsigned char* scratch;
+        size_t scratch_bytes;
+    };
+    const std::unique_ptr<unsigned char[]> memory(new unsigned char[tiles.scratch_bytes() * threads + line]);
+    auto* const scratch =
+        memory.get() + (line - reinterpret_cast<uintptr_t>(memory.get()) % line) % line;
+    Job job = {work, partition_tiles(tiles.count(), traffic, threads), scratch, tiles.scratch_bytes()};
+    pool_.run(
+        [](void* opaque, size_t chunk, size_t participant) {
+            const auto& j = *static_cast<const Job*>(opaque);
+            const FloatEnvironment pinned;
+            j.work(j.partition.begin(chunk), j.partition.begin(chunk + 1), j.scratch + participant * j.scratch_bytes,
+                   participant);
+        },
+        &job, job.partition.chunks, threads, worth_waking(traffic));
+}
+
+Extent Context::reduce(MinMaxKernel kernel, const Tiles& tiles, size_t traffic) {
+    std::unique_ptr<Extent[]> found(new Extent[threads_for(traffic)]());
+    run_tiles(tiles, traffic, [&](size_t begin, size_t end, unsigned char* scratch, size_t participant) {
+        tiles.run(begin, end, scratch, [&](const unsigned char* in, unsigned char*, size_t n, uint64_t) {
+            found[participant] = merge(found[participant], kernel(in, n));
+        });
+    });
+    Extent all = found[0];
+    for (size_t i = 1; i < threads_for(traffic); ++i) {
+        all = merge(all, found[i]);
+    }
+    return all;
 }
 
 Extent Context::reduce(MinMaxKernel kernel, const void* in, int bits, size_t n) {
@@ -227,12 +318,29 @@ piquant_status_t Context::compute_quant_params(const void* in, int in_dtype, int
     if (n == 0) {
         return PIQUANT_ERROR_EMPTY;
     }
-    if (const piquant_status_t status = check_array(in, real, n); status != PIQUANT_OK) {
-        return status;
-    }
     const FloatEnvironment pinned;
     const MinMaxKernel kernel = table_.load(std::memory_order_relaxed)->minmax[float_index(real)];
-    return parameters_from(reduce(kernel, in, info(real).bits, n), real, code, o, scale, zero_point);
+    Extent extent;
+    if (options == nullptr || options->rank == 0) {
+        if (const piquant_status_t status = check_array(in, real, n); status != PIQUANT_OK) {
+            return status;
+        }
+        extent = reduce(kernel, in, info(real).bits, n);
+    } else {
+        if (in == nullptr) {
+            return PIQUANT_ERROR_NULL;
+        }
+        Lines lines;
+        if (const piquant_status_t status = read_lines(*options, n, in, real, nullptr, real, false, lines);
+            status != PIQUANT_OK) {
+            return status;
+        }
+        merge_dimensions(lines, true);
+        const Tiles tiles(lines, real, real, false, false);
+        extent = lines.is_flat() ? reduce(kernel, lines.in.base, info(real).bits, lines.last().size)
+                                 : reduce(kernel, tiles, bytes_for(n, info(real).bits));
+    }
+    return parameters_from(extent, real, code, o, scale, zero_point);
 }
 
 piquant_status_t Context::move_traffic(const void* in, int in_dtype, void* out, int out_dtype, size_t n,
@@ -251,7 +359,7 @@ piquant_status_t Context::move_traffic(const void* in, int in_dtype, void* out, 
     const auto to = static_cast<DType>(out_dtype);
     const piquant_status_t status = n == 0           ? PIQUANT_OK
                                     : out == nullptr ? check_array(in, from, n)
-                                                     : check_arrays(in, from, out, to, n);
+                                                     : check_arrays(in, from, out, to, n, false);
     if (status != PIQUANT_OK || n == 0) {
         return status;
     }

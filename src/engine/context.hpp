@@ -8,6 +8,7 @@
 #include "core/types.hpp"
 #include "kernels/table.hpp"
 #include "engine/thread_pool.hpp"
+#include "engine/tiles.hpp"
 
 namespace piquant {
 
@@ -40,8 +41,13 @@ public:
 private:
     Context() = default;
 
-    Extent reduce(MinMaxKernel kernel, const void* in, int bits, size_t n);
+    // The first of each for arrays that are one run, the second for tiles.
     void execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits);
+    void execute(Kernel kernel, KernelArgs& args, const Tiles& tiles, size_t traffic);
+    Extent reduce(MinMaxKernel kernel, const void* in, int bits, size_t n);
+    Extent reduce(MinMaxKernel kernel, const Tiles& tiles, size_t traffic);
+    template <class Work>
+    void run_tiles(const Tiles& tiles, size_t traffic, const Work& work);
     size_t threads_for(size_t traffic) const;
     size_t worth_waking(size_t traffic) const;
 

@@ -20,18 +20,29 @@ struct Partition {
     size_t begin(size_t chunk) const { return chunk == 0 ? 0 : chunk == chunks ? n : head + chunk * step; }
 };
 
+// How many chunks a call is cut into. Several per thread even out stragglers; below 64 KiB their start-up shows, above
+// 1 MiB the wait for the last one does. Threads get about equally much: of five chunks, two threads would take the time
+// of three.
+inline size_t chunk_count(size_t traffic, size_t threads) {
+    constexpr size_t least_traffic = size_t{64} << 10;
+    constexpr size_t most_traffic = size_t{1} << 20;
+    const size_t count = traffic / std::clamp(traffic / (threads * 8), least_traffic, most_traffic);
+    return count < threads ? std::max<size_t>(count, 1) : count - count % threads;
+}
+
+// Chunks of whole tiles; elements of the partition are tiles.
+inline Partition partition_tiles(size_t tiles, size_t traffic, size_t threads) {
+    const size_t count = chunk_count(traffic, threads);
+    const size_t step = (tiles + count - 1) / count;
+    return {tiles, 0, step, (tiles + step - 1) / step};
+}
+
 // Chunks start on 64-byte lines of the output, so that no two threads write to one line and whole lines can be
 // streamed, and on byte boundaries of the input. Where the output's alignment allows no such place, chunks still start
 // on bytes of both.
 inline Partition partition_lines(const void* out, size_t n, int in_bits, int out_bits, size_t threads) {
     constexpr size_t line = 64;
-    // Several chunks per thread even out stragglers; below 64 KiB their start-up shows, above 1 MiB the wait for the
-    // last one does. Threads get about equally much: of five chunks, two threads would take the time of three.
-    constexpr size_t least_traffic = size_t{64} << 10;
-    constexpr size_t most_traffic = size_t{1} << 20;
-    const size_t traffic = bytes_for(n, in_bits) + bytes_for(n, out_bits);
-    size_t count = traffic / std::clamp(traffic / (threads * 8), least_traffic, most_traffic);
-    count = count < threads ? std::max<size_t>(count, 1) : count - count % threads;
+    const size_t count = chunk_count(bytes_for(n, in_bits) + bytes_for(n, out_bits), threads);
     // 256 elements are whole lines of every type, and whole blocks of every kernel.
     constexpr size_t granule = 256;
     const size_t step = ((n + count - 1) / count + granule - 1) / granule * granule;

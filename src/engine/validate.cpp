@@ -100,7 +100,7 @@ piquant_status_t check_array(const void* p, DType dtype, size_t n) {
     return n > SIZE_MAX / 8 || bytes_for(n, info(dtype).bits) > room ? PIQUANT_ERROR_LENGTH : PIQUANT_OK;
 }
 
-piquant_status_t check_arrays(const void* in, DType in_dtype, const void* out, DType out_dtype, size_t n) {
+piquant_status_t check_arrays(const void* in, DType in_dtype, const void* out, DType out_dtype, size_t n, bool in_place) {
     if (n == 0) {
         return PIQUANT_OK;
     }
@@ -112,7 +112,7 @@ piquant_status_t check_arrays(const void* in, DType in_dtype, const void* out, D
     const auto a = reinterpret_cast<uintptr_t>(in);
     const auto b = reinterpret_cast<uintptr_t>(out);
     const bool overlap = a < b + bytes_for(n, info(out_dtype).bits) && b < a + bytes_for(n, info(in_dtype).bits);
-    return overlap ? PIQUANT_ERROR_OVERLAP : PIQUANT_OK;
+    return overlap && !(in_place && a == b) ? PIQUANT_ERROR_OVERLAP : PIQUANT_OK;
 }
 
 piquant_status_t read_scale(double scale, int64_t zero_point, DType real, DType code, KernelArgs& args) {

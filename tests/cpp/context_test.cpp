@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cpu/usable_cpus.hpp"
-#include "engine/memory.hpp"
+#include "cpu/caches.hpp"
 #include "support.hpp"
 
 namespace piquant {

@@ -1,0 +1,60 @@
+// Where the elements of a call lie: dimensions with byte strides for the input and the output.
+//
+// Dimensions merge until as few as possible are left. A call on contiguous arrays is one line of n elements, whatever
+// its shape; every second row of a matrix is two dimensions. Rows of packed codes merge only if each fills its bytes.
+#pragma once
+
+#include <piquant/quant.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/types.hpp"
+
+namespace piquant {
+
+struct Dimension {
+    size_t size;
+    ptrdiff_t in;    // bytes between neighbours in the input
+    ptrdiff_t out;   // and in the output
+    uint64_t index;  // elements between neighbours in row-major order, which random words follow
+};
+
+// One of the two arrays of a call.
+struct Side {
+    unsigned char* base;  // of the element that comes first; nothing is written to an input
+    Format format;
+
+    bool packed() const { return format.elements > 1; }
+};
+
+struct Lines {
+    Side in;
+    Side out;
+    bool has_out;
+    // Outermost first. The last one is that of packed rows, where one side is packed; its stride on that side is not
+    // used.
+    Dimension dims[PIQUANT_MAX_RANK];
+    int rank;
+
+    Dimension& last() { return dims[rank - 1]; }
+    const Dimension& last() const { return dims[rank - 1]; }
+    // Whether neighbours along a dimension lie side by side.
+    bool in_is_dense(const Dimension& d) const { return (in.packed() && &d == &last()) || d.in == in.format.bytes; }
+    bool out_is_dense(const Dimension& d) const {
+        return !has_out || (out.packed() && &d == &last()) || d.out == out.format.bytes;
+    }
+    bool is_packed() const { return in.packed() || out.packed(); }
+    // One line on both sides.
+    bool is_flat() const { return rank == 1 && in_is_dense(last()) && out_is_dense(last()); }
+};
+
+// Fills `lines` from the layout of the options, which have a rank above 0, and checks it: the shape and n agree, arrays
+// fit the address space, no two elements of the output share bytes, and the arrays do not overlap, unless `in_place`
+// and both are the same. `out` is null for calls without an output.
+piquant_status_t read_lines(const piquant_options_t& layout, size_t n, const void* in, DType in_dtype, void* out,
+                            DType out_dtype, bool in_place, Lines& lines);
+
+// Leaves as few dimensions as possible. In `any_order`, elements may be visited in another order than row-major.
+void merge_dimensions(Lines& lines, bool any_order);
+
+}  // namespace piquant

@@ -1,0 +1,173 @@
+#include "engine/tiles.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace piquant {
+namespace {
+
+// Elements of a tile: with their codes they fill a half of a first-level cache. Larger tiles gain nothing.
+constexpr size_t tile_elements = 4096;
+// Side of a square tile: a line of 64 bytes holds as many codes of 8 bits.
+constexpr size_t square = 64;
+// Lines from this length on are worth a kernel call of their own; shorter ones are copied side by side first.
+constexpr size_t long_line = 128;
+// Parts of longer lines, so that threads can share them.
+constexpr size_t longest_part = size_t{1} << 16;
+
+size_t blocks(size_t n, size_t size) {
+    return (n + size - 1) / size;
+}
+
+// At most `most` of `size` rows; a multiple of 64, which keeps tiles on cache lines, where that is possible.
+size_t part_of(size_t size, size_t most) {
+    return size <= most ? size : most >= square ? most / square * square : std::max<size_t>(most, 1);
+}
+
+Access access_of(DType dtype) {
+    const DTypeInfo& type = info(dtype);
+    return type.is_float || type.bits >= 8 ? Access::elements
+           : type.format.elements == 1     ? Access::unpacked
+                                           : Access::packed;
+}
+
+}  // namespace
+
+Tiles::Tiles(const Lines& lines, DType in, DType out, bool reads_output, bool consecutive_words)
+    : lines_(lines), in_access_(access_of(in)), out_access_(lines.has_out ? access_of(out) : Access::direct),
+      reads_output_(reads_output) {
+    for (const DType type : {in, out}) {
+        if (!info(type).is_float) {
+            bits_ = info(type).bits;
+            is_signed_ = info(type).is_signed;
+        }
+    }
+    const Dimension& last = lines.last();
+    columns_ = last;
+    rows_ = {1, 0, 0, 0};
+    outer_rank_ = lines.rank - 1;
+    std::copy_n(lines.dims, outer_rank_, outer_);
+    const bool in_dense = lines.in_is_dense(last);
+    const bool out_dense = lines.out_is_dense(last);
+    const bool copies = !in_dense || !out_dense || last.size < long_line || in_access_ == Access::unpacked ||
+                        out_access_ == Access::unpacked;
+    along_rows_ = false;
+    if (copies && outer_rank_ > 0) {
+        // Rows along which the side that is not dense has its neighbours in memory, if there is such a dimension.
+        Dimension* const end = outer_ + outer_rank_;
+        const auto neighbours = [&](const Dimension& d) {
+            const ptrdiff_t stride = !in_dense ? d.in : d.out;
+            const auto size = static_cast<ptrdiff_t>(!in_dense ? lines.in.format.bytes : lines.out.format.bytes);
+            return (!in_dense || !out_dense) && (stride == size || stride == -size);
+        };
+        Dimension* const found = std::find_if(outer_, end, neighbours);
+        along_rows_ = found != end;
+        Dimension* const chosen = along_rows_ ? found : end - 1;
+        rows_ = *chosen;
+        std::move(chosen + 1, end, chosen);
+        --outer_rank_;
+    }
+    row_index_ = rows_.index;
+    if (!copies) {
+        in_access_ = Access::direct;
+        out_access_ = Access::direct;
+        tile_rows_ = 1;
+        tile_columns_ = blocks(blocks(last.size, blocks(last.size, longest_part)), 256) * 256;
+        tile_columns_ = std::min(tile_columns_, last.size);
+    } else {
+        const size_t most_columns = along_rows_ ? std::max(square, tile_elements / rows_.size) : tile_elements;
+        tile_columns_ = part_of(columns_.size, most_columns);
+        tile_rows_ = part_of(rows_.size, tile_elements / tile_columns_);
+        // Within a tile a side is one run if its columns are, and each row continues the one before.
+        const bool whole_rows = tile_columns_ == columns_.size;
+        const auto is_run = [&](bool dense, ptrdiff_t row_stride, size_t size) {
+            return dense && (tile_rows_ == 1 ||
+                             (whole_rows && row_stride == static_cast<ptrdiff_t>(columns_.size * size)));
+        };
+        if (in_access_ == Access::elements && is_run(in_dense, rows_.in, lines.in.format.bytes)) {
+            in_access_ = Access::direct;
+        }
+        if (out_access_ == Access::elements && is_run(out_dense, rows_.out, lines.out.format.bytes)) {
+            out_access_ = Access::direct;
+        }
+    }
+    row_blocks_ = blocks(rows_.size, tile_rows_);
+    column_blocks_ = blocks(columns_.size, tile_columns_);
+    units_ = row_blocks_ * column_blocks_;
+    for (int d = 0; d < outer_rank_; ++d) {
+        units_ *= outer_[d].size;
+    }
+    const bool small = row_blocks_ * column_blocks_ == 1 && in_access_ != Access::direct && out_access_ != Access::direct;
+    units_per_tile_ = small ? std::max<size_t>(1, tile_elements / (tile_rows_ * tile_columns_)) : 1;
+    tiles_ = blocks(units_, units_per_tile_);
+    const bool consecutive = tile_rows_ == 1 || (tile_columns_ == columns_.size && row_index_ == columns_.size);
+    words_follow_ = !consecutive_words || (consecutive && units_per_tile_ == 1);
+
+    const size_t elements = tile_rows_ * tile_columns_ * std::min(units_per_tile_, units_);
+    in_size_ = in_access_ >= Access::packed ? 1 : lines.in.format.bytes;
+    out_size_ = out_access_ >= Access::packed ? 1 : lines.out.format.bytes;
+    const auto bytes = [&](Access access, size_t size) {
+        return access == Access::direct ? 0 : blocks(elements * size + tile_slack, square) * square;
+    };
+    in_bytes_ = bytes(in_access_, in_size_);
+    out_bytes_ = bytes(out_access_, out_size_);
+}
+
+size_t Tiles::direct_run() const {
+    return out_access_ == Access::direct && lines_.has_out
+               ? bytes_for(tile_rows_ * tile_columns_, lines_.out.format)
+               : 0;
+}
+
+Tiles::Unit Tiles::unit(size_t number) const {
+    const size_t plane = row_blocks_ * column_blocks_;
+    size_t outer = number / plane;
+    const size_t block = number % plane;
+    const size_t row = (along_rows_ ? block % row_blocks_ : block / column_blocks_) * tile_rows_;
+    const size_t column = (along_rows_ ? block / row_blocks_ : block % column_blocks_) * tile_columns_;
+    const auto r = static_cast<ptrdiff_t>(row);
+    const auto c = static_cast<ptrdiff_t>(column);
+    const auto bytes_to = [&](const Side& side, ptrdiff_t stride) {
+        return side.packed() ? static_cast<ptrdiff_t>(bytes_for(column, side.format)) : c * stride;
+    };
+    ptrdiff_t in = r * rows_.in + bytes_to(lines_.in, columns_.in);
+    ptrdiff_t out = lines_.has_out ? r * rows_.out + bytes_to(lines_.out, columns_.out) : 0;
+    uint64_t index = row * rows_.index + column * columns_.index;
+    for (int d = outer_rank_ - 1; d >= 0; --d) {
+        const size_t at = outer % outer_[d].size;
+        outer /= outer_[d].size;
+        in += static_cast<ptrdiff_t>(at) * outer_[d].in;
+        out += static_cast<ptrdiff_t>(at) * outer_[d].out;
+        index += at * outer_[d].index;
+    }
+    return {lines_.in.base + in, lines_.out.base + (lines_.has_out ? out : 0), index,
+            std::min(tile_rows_, rows_.size - row), std::min(tile_columns_, columns_.size - column)};
+}
+
+void Tiles::load_input(const Unit& u, unsigned char* tile) const {
+    if (in_access_ == Access::packed) {
+        unpack_rows(tile, u.in, rows_.in, u.rows, u.columns, bits_, is_signed_);
+        return;
+    }
+    gather(tile, u.in, {rows_.in, columns_.in}, u.rows, u.columns, in_size_);
+    if (in_access_ == Access::unpacked) {
+        extend_codes(tile, u.rows * u.columns, bits_, is_signed_);
+    }
+}
+
+void Tiles::load_output(const Unit& u, unsigned char* tile) const {
+    gather(tile, u.out, {rows_.out, columns_.out}, u.rows, u.columns, out_size_);
+}
+
+void Tiles::store_output(const Unit& u, unsigned char* tile) const {
+    if (out_access_ == Access::packed) {
+        pack_rows(u.out, rows_.out, tile, u.rows, u.columns, bits_);
+        return;
+    }
+    if (out_access_ == Access::unpacked) {
+        clear_other_bits(tile, u.rows * u.columns, bits_);
+    }
+    scatter(u.out, {rows_.out, columns_.out}, tile, u.rows, u.columns, out_size_);
+}
+
+}  // namespace piquant

@@ -1,0 +1,144 @@
+// A call on lines, cut into tiles.
+//
+// Where both sides of a long line are dense, a kernel works on the arrays themselves, a line or a part of one at a time.
+// Else a tile of some thousand elements, which the first-level cache holds, is gathered; the kernel works on it; and its
+// result is scattered:
+//
+//   in --gather, or unpack codes--> tile --kernel--> tile --scatter, or pack codes--> out
+//
+// A side that is dense within each tile needs no copy. An array whose neighbours in memory are not neighbours along its
+// last dimension, such as a transposed one, is visited in square tiles, so that whole cache lines are used on both
+// sides.
+#pragma once
+
+#include "core/types.hpp"
+#include "engine/lines.hpp"
+#include "engine/moves.hpp"
+#include "kernels/table.hpp"
+
+namespace piquant {
+
+// How a side's elements reach the kernel.
+enum class Access : int {
+    direct,    // it works on the array
+    elements,  // they are copied
+    packed,    // fields are unpacked to a byte each, or packed
+    unpacked,  // codes with a byte of their own: copied, and their other bits made what kernels of 8 bits take
+};
+
+class Tiles {
+public:
+    // `lines` are merged; `code` is the type of the codes, if a side has any. What `lines` says of an output is ignored
+    // where there is none.
+    Tiles(const Lines& lines, DType in, DType out, bool reads_output, bool consecutive_words);
+
+    size_t count() const { return tiles_; }
+    size_t scratch_bytes() const { return in_bytes_ + out_bytes_; }
+    // Whether kernels see codes in a byte each, whatever their type in memory.
+    bool uses_bytes() const { return in_access_ >= Access::packed || out_access_ >= Access::packed; }
+    // Bytes of output that the kernel writes side by side into the array; 0 if it writes into a tile.
+    size_t direct_run() const;
+
+    // Calls kernel(in, out, n, index) for all elements of tiles begin .. end - 1; index is that of the first one in
+    // row-major order, and those of the others follow it if `consecutive_words`. `scratch` is for this thread alone, 64-byte
+    // aligned.
+    template <class Call>
+    void run(size_t begin, size_t end, unsigned char* scratch, const Call& kernel) const {
+        for (size_t t = begin; t < end; ++t) {
+            run_tile(t, scratch, kernel);
+        }
+    }
+
+private:
+    // Rows and columns of the last two dimensions, at one place of the others.
+    struct Unit {
+        const unsigned char* in;
+        unsigned char* out;
+        uint64_t index;
+        size_t rows;
+        size_t columns;
+    };
+
+    Unit unit(size_t number) const;
+    void load_input(const Unit& u, unsigned char* tile) const;
+    void load_output(const Unit& u, unsigned char* tile) const;
+    void store_output(const Unit& u, unsigned char* tile) const;
+
+    template <class Call>
+    void run_tile(size_t t, unsigned char* scratch, const Call& kernel) const {
+        const size_t first = t * units_per_tile_;
+        const size_t last = first + units_per_tile_ < units_ ? first + units_per_tile_ : units_;
+        const Unit start = unit(first);
+        size_t n = 0;
+        if (in_access_ != Access::direct || reads_output_) {
+            for (size_t i = first; i < last; ++i) {
+                const Unit u = unit(i);
+                if (in_access_ != Access::direct) {
+                    load_input(u, scratch + n * in_size_);
+                }
+                if (reads_output_ && out_access_ != Access::direct) {
+                    load_output(u, scratch + in_bytes_ + n * out_size_);
+                }
+                n += u.rows * u.columns;
+            }
+        } else {
+            n = start.rows * start.columns * (last - first);
+        }
+        const unsigned char* const in = in_access_ == Access::direct ? start.in : scratch;
+        unsigned char* const out = out_access_ == Access::direct ? start.out : scratch + in_bytes_;
+        if (words_follow_) {
+            kernel(in, out, n, start.index);
+        } else {
+            call_by_rows(first, last, in, out, kernel);
+        }
+        if (out_access_ != Access::direct) {
+            size_t done = 0;
+            for (size_t i = first; i < last; ++i) {
+                const Unit u = unit(i);
+                store_output(u, scratch + in_bytes_ + done * out_size_);
+                done += u.rows * u.columns;
+            }
+        }
+    }
+
+    // Random words follow the rows one by one.
+    template <class Call>
+    void call_by_rows(size_t first, size_t last, const unsigned char* in, unsigned char* out, const Call& kernel) const {
+        for (size_t i = first; i < last; ++i) {
+            const Unit u = unit(i);
+            for (size_t r = 0; r < u.rows; ++r) {
+                kernel(in, out, u.columns, u.index + r * row_index_);
+                in += u.columns * in_size_;
+                out += u.columns * out_size_;
+            }
+        }
+    }
+
+    const Lines& lines_;
+    Access in_access_;
+    Access out_access_;
+    bool reads_output_;
+    bool words_follow_;  // the words of a tile are consecutive, or nobody needs any
+    int bits_ = 8;       // of the codes, where they are in memory
+    bool is_signed_ = false;
+
+    Dimension rows_;       // the dimension of a tile's rows; of one element where there is none
+    Dimension columns_;    // and of its columns
+    int outer_rank_;       // dimensions beside these
+    Dimension outer_[PIQUANT_MAX_RANK];
+    uint64_t row_index_;
+    bool along_rows_;      // the next tile is beside this one along its rows
+    size_t tile_rows_;
+    size_t tile_columns_;
+    size_t row_blocks_;
+    size_t column_blocks_;
+    size_t units_;
+    size_t units_per_tile_;
+    size_t tiles_;
+    size_t in_size_;   // bytes of an element in a tile
+    size_t out_size_;
+    size_t in_bytes_;  // of a tile
+    size_t out_bytes_;
+};
+
+}  // namespace piquant

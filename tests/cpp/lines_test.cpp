@@ -1,0 +1,293 @@
+// Shapes and strides: a call on any layout gives, element by element, what the same call gives on contiguous data, and
+// touches nothing between its elements.
+#include "engine/lines.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "support.hpp"
+
+namespace piquant {
+namespace {
+
+using Bytes = std::vector<unsigned char>;
+using Random = std::mt19937_64;
+
+size_t pick(Random& random, size_t most) {
+    return random() % (most + 1);
+}
+
+bool is_packed(DType type) {
+    return info(type).format.elements > 1;
+}
+
+// An array of some layout within a buffer: strides in bytes, and where its first element is.
+struct Placed {
+    DType type;
+    std::vector<ptrdiff_t> strides;
+    Bytes memory;
+    size_t first;
+
+    unsigned char* base() { return memory.data() + first; }
+};
+
+// Lays out an array with its dimensions in any order, gaps between them, and some turned around; an input may repeat
+// elements. Packed rows are the last dimension, innermost.
+Placed place(Random& random, DType type, const std::vector<size_t>& shape, bool may_repeat) {
+    const size_t rank = shape.size();
+    std::vector<size_t> order;  // innermost first
+    for (size_t d = 0; d < rank - (is_packed(type) ? 1 : 0); ++d) {
+        order.push_back(d);
+    }
+    const size_t kind = pick(random, 3);
+    std::reverse(order.begin(), order.end());
+    if (kind == 0) {
+        std::shuffle(order.begin(), order.end(), random);
+    }
+    Placed p{type, std::vector<ptrdiff_t>(rank), {}, 0};
+    size_t covered = is_packed(type) ? bytes_for(shape.back(), info(type).format) : info(type).format.bytes;
+    for (const size_t d : order) {
+        if (may_repeat && pick(random, 9) == 0) {
+            continue;
+        }
+        const size_t gap = kind == 1 && pick(random, 1) == 0 ? pick(random, 40) : 0;
+        const size_t stride = kind == 2 && d == order[0] ? covered * 2 : covered + gap;
+        p.strides[d] = static_cast<ptrdiff_t>(stride);
+        covered = stride * (shape[d] - 1) + covered;
+        if (pick(random, 5) == 0) {
+            p.first += stride * (shape[d] - 1);
+            p.strides[d] = -p.strides[d];
+        }
+    }
+    const size_t margin = pick(random, 70);
+    p.first += margin;
+    p.memory.resize(margin + covered + 64);
+    for (unsigned char& b : p.memory) {
+        b = static_cast<unsigned char>(random());
+    }
+    return p;
+}
+
+// Where element `index` in row-major order lies; of packed types, its row.
+ptrdiff_t offset_of(const Placed& p, const std::vector<size_t>& shape, size_t index) {
+    ptrdiff_t offset = 0;
+    for (size_t d = shape.size(); d-- > 0;) {
+        offset += static_cast<ptrdiff_t>(index % shape[d]) * (is_packed(p.type) && d + 1 == shape.size() ? 0 : p.strides[d]);
+        index /= shape[d];
+    }
+    return offset;
+}
+
+size_t elements(const std::vector<size_t>& shape) {
+    size_t n = 1;
+    for (const size_t size : shape) {
+        n *= size;
+    }
+    return n;
+}
+
+// Rows as they lie in contiguous memory, each from a byte of its own, and the reverse.
+size_t row_bytes(DType type, size_t row) {
+    return bytes_for(row, info(type).format);
+}
+Bytes collected(Placed& p, const std::vector<size_t>& shape) {
+    const size_t row = shape.back();
+    const size_t rows = elements(shape) / row;
+    Bytes dense(rows * row_bytes(p.type, row));
+    const size_t size = info(p.type).format.bytes;
+    for (size_t r = 0; r < rows; ++r) {
+        if (is_packed(p.type)) {
+            std::memcpy(&dense[r * row_bytes(p.type, row)], p.base() + offset_of(p, shape, r * row), row_bytes(p.type, row));
+            continue;
+        }
+        for (size_t i = 0; i < row; ++i) {
+            std::memcpy(&dense[(r * row + i) * size], p.base() + offset_of(p, shape, r * row + i), size);
+        }
+    }
+    return dense;
+}
+void spread(Placed& p, const std::vector<size_t>& shape, const Bytes& dense) {
+    const size_t row = shape.back();
+    const size_t size = info(p.type).format.bytes;
+    for (size_t r = 0; r < elements(shape) / row; ++r) {
+        if (is_packed(p.type)) {
+            std::memcpy(p.base() + offset_of(p, shape, r * row), &dense[r * row_bytes(p.type, row)], row_bytes(p.type, row));
+            continue;
+        }
+        for (size_t i = 0; i < row; ++i) {
+            std::memcpy(p.base() + offset_of(p, shape, r * row + i), &dense[(r * row + i) * size], size);
+        }
+    }
+}
+
+// Finite numbers, some of them large, so that sums and clamps matter; codes stay as they are.
+void fill(Random& random, Placed& p, const std::vector<size_t>& shape) {
+    if (!info(p.type).is_float) {
+        return;
+    }
+    Bytes dense = collected(p, shape);
+    const size_t size = info(p.type).format.bytes;
+    for (size_t i = 0; i * size < dense.size(); ++i) {
+        const double x = (static_cast<double>(random() % 4096) - 2048) / 64;
+        const auto narrow = static_cast<float>(x);
+        uint32_t bits;
+        std::memcpy(&bits, &narrow, sizeof bits);
+        const uint16_t upper = static_cast<uint16_t>(bits >> 16);
+        const uint16_t half = static_cast<uint16_t>(0x3c00 + random() % 0x1000);
+        switch (p.type) {
+            case DType::float64: std::memcpy(&dense[i * size], &x, size); break;
+            case DType::float32: std::memcpy(&dense[i * size], &narrow, size); break;
+            case DType::bfloat16: std::memcpy(&dense[i * size], &upper, size); break;
+            default: std::memcpy(&dense[i * size], &half, size); break;
+        }
+    }
+    spread(p, shape, dense);
+}
+
+enum class Call { quantize, dequantize, fused };
+
+piquant_status_t call(piquant_context_t* c, Call kind, const void* in, void* out, DType from, DType to, DType code, size_t n,
+                      const piquant_options_t& o) {
+    const auto dtype = [](DType t) { return static_cast<piquant_dtype_t>(t); };
+    constexpr double scale = 0.37;
+    const int64_t zero_point = info(code).is_signed ? -1 : 1;
+    return kind == Call::quantize
+               ? piquant_quantize(c, in, dtype(from), out, dtype(to), n, scale, zero_point, &o)
+           : kind == Call::dequantize
+               ? piquant_dequantize(c, in, dtype(from), out, dtype(to), n, scale, zero_point, &o)
+               : piquant_quantize_dequantize(c, in, out, dtype(from), dtype(code), n, scale, zero_point, &o);
+}
+
+// The bits that an unpacked code does not use are not looked at, and zero in results.
+unsigned char code_mask(DType type) {
+    return static_cast<unsigned char>((1u << info(type).bits) - 1);
+}
+DType byte_type(DType unpacked) {
+    return info(unpacked).is_signed ? DType::int8 : DType::uint8;
+}
+bool is_unpacked(DType type) {
+    return static_cast<int>(type) >= float_count + code_count;
+}
+
+// What contiguous data give, one call for each row, as rows of codes begin with a byte.
+void expect(piquant_context_t* c, Call kind, DType from, DType to, DType code, Bytes in, Bytes& out, size_t rows, size_t row,
+            piquant_options_t o) {
+    if (is_unpacked(code)) {  // as codes of 8 bits in the range of the narrow type
+        o.has_quant_min = o.has_quant_max = 1;
+        o.quant_min = static_cast<int64_t>(code_min(info(code).bits, info(code).is_signed));
+        o.quant_max = static_cast<int64_t>(code_max(info(code).bits, info(code).is_signed));
+        if (kind == Call::dequantize) {
+            for (unsigned char& b : in) {
+                b &= code_mask(code);
+                b = static_cast<unsigned char>(info(code).is_signed && b > code_mask(code) / 2 ? b | ~code_mask(code) : b);
+            }
+        }
+        from = kind == Call::dequantize ? byte_type(code) : from;
+        to = kind == Call::quantize ? byte_type(code) : to;
+        code = byte_type(code);
+    }
+    const uint64_t offset = o.offset;
+    for (size_t r = 0; r < rows; ++r) {
+        o.offset = offset + r * row;
+        ASSERT_EQ(call(c, kind, &in[r * row_bytes(from, row)], &out[r * row_bytes(to, row)], from, to, code, row, o), PIQUANT_OK);
+    }
+}
+
+void check(piquant_context_t* parallel, piquant_context_t* single, Random& random, Call kind, DType real, DType code,
+           const std::vector<size_t>& shape) {
+    const DType from = kind == Call::dequantize ? code : real;
+    const DType to = kind == Call::quantize ? code : real;
+    const size_t n = elements(shape);
+    Placed in = place(random, from, shape, true);
+    Placed out = place(random, to, shape, false);
+    fill(random, in, shape);
+    fill(random, out, shape);
+    piquant_options_t o = PIQUANT_OPTIONS_INIT;
+    o.round_mode = pick(random, 1) == 0 ? PIQUANT_NEAREST : PIQUANT_STOCHASTIC;
+    o.reduce_op = pick(random, 1) == 0 ? PIQUANT_SET : PIQUANT_ADD;
+    o.seed = random();
+    o.offset = random() % 200000;
+    piquant_options_t flat = o;
+    o.rank = shape.size();
+    o.shape = shape.data();
+    o.in_strides = in.strides.data();
+    o.out_strides = out.strides.data();
+
+    Bytes expected = collected(out, shape);
+    expect(single, kind, from, to, code, collected(in, shape), expected, n / shape.back(), shape.back(), flat);
+    if (kind == Call::quantize && is_unpacked(code)) {
+        for (unsigned char& b : expected) {
+            b &= code_mask(code);
+        }
+    }
+    Placed model = out;
+    spread(model, shape, expected);
+    ASSERT_EQ(call(parallel, kind, in.base(), out.base(), from, to, code, n, o), PIQUANT_OK);
+    std::string words;
+    for (size_t d = 0; d < shape.size(); ++d) {
+        words += " [" + std::to_string(shape[d]) + ": " + std::to_string(in.strides[d]) + ", " + std::to_string(out.strides[d]) + "]";
+    }
+    ASSERT_TRUE(out.memory == model.memory)
+        << info(from).name << " -> " << info(to).name << " by " << info(code).name << " round " << o.round_mode << " reduce "
+        << o.reduce_op << words;
+}
+
+std::vector<size_t> some_shape(Random& random, size_t most) {
+    std::vector<size_t> shape(1 + pick(random, 4));
+    size_t n = 1;
+    for (size_t& size : shape) {
+        const size_t sizes[] = {1, 2, 3, 5, 7, 8, 16, 33, 64, 130, 257, 1000, 5000};
+        size = sizes[pick(random, 12)];
+        size = n * size > most ? 1 + pick(random, 2) : size;
+        n *= size;
+    }
+    std::shuffle(shape.begin(), shape.end(), random);
+    return shape;
+}
+
+TEST(Lines, EveryLayoutGivesWhatContiguousDataGive) {
+    const ContextPtr parallel = make_parallel_context(3);
+    const ContextPtr single = make_parallel_context(1);
+    Random random(1);
+    for (int round = 0; round < 12000 && !HasFailure(); ++round) {
+        const auto real = static_cast<DType>(pick(random, float_count - 1));
+        const auto code = static_cast<DType>(float_count + pick(random, code_count + unpacked_count - 1));
+        const auto kind = static_cast<Call>(pick(random, 2));
+        check(parallel.get(), single.get(), random, kind, real, code, some_shape(random, round % 100 == 0 ? 300000 : 6000));
+    }
+}
+
+TEST(Lines, ParametersOfEveryLayout) {
+    const ContextPtr context = make_parallel_context(2);
+    Random random(2);
+    for (int round = 0; round < 2000; ++round) {
+        const auto real = static_cast<DType>(pick(random, float_count - 1));
+        const std::vector<size_t> shape = some_shape(random, round % 50 == 0 ? 300000 : 6000);
+        Placed in = place(random, real, shape, true);
+        fill(random, in, shape);
+        const Bytes dense = collected(in, shape);
+        piquant_options_t o = PIQUANT_OPTIONS_INIT;
+        double scale[2];
+        int64_t zero_point[2];
+        const auto dtype = static_cast<piquant_dtype_t>(real);
+        ASSERT_EQ(piquant_compute_quant_params(context.get(), dense.data(), dtype, PIQUANT_UINT8, elements(shape), &o, &scale[0],
+                                               &zero_point[0]),
+                  PIQUANT_OK);
+        o.rank = shape.size();
+        o.shape = shape.data();
+        o.in_strides = in.strides.data();
+        ASSERT_EQ(piquant_compute_quant_params(context.get(), in.base(), dtype, PIQUANT_UINT8, elements(shape), &o, &scale[1],
+                                               &zero_point[1]),
+                  PIQUANT_OK);
+        ASSERT_EQ(scale[0], scale[1]);
+        ASSERT_EQ(zero_point[0], zero_point[1]);
+    }
+}
+
+}  // namespace
+}  // namespace piquant
