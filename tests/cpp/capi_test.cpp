@@ -77,10 +77,10 @@ TEST_P(Transforms, EveryBadArgumentIsNamedAndWritesNothing) {
     expect("context", PIQUANT_ERROR_CONTEXT, [](Call& c) { c.context = nullptr; });
     expect("in", PIQUANT_ERROR_NULL, [](Call& c) { c.in = nullptr; });
     expect("out", PIQUANT_ERROR_NULL, [](Call& c) { c.out = nullptr; });
-    for (const int bad : {4, 15, 16, 17, 100, -1, INT32_MIN, INT32_MAX}) {
+    for (const int bad : {4, 15, 19, 20, 100, -1, INT32_MIN, INT32_MAX}) {
         expect("float dtype", PIQUANT_ERROR_FLOAT_DTYPE, [=](Call& c) { c.real = outside<piquant_dtype_t>(bad); });
     }
-    for (const int bad : {0, 3, 16, 17, 100, -1, INT32_MIN, INT32_MAX}) {
+    for (const int bad : {0, 3, 20, 21, 100, -1, INT32_MIN, INT32_MAX}) {
         expect("code dtype", PIQUANT_ERROR_CODE_DTYPE, [=](Call& c) { c.code = outside<piquant_dtype_t>(bad); });
     }
     for (const size_t bad : {SIZE_MAX, SIZE_MAX / 4, SIZE_MAX / 8 + 1}) {
@@ -95,8 +95,32 @@ TEST_P(Transforms, EveryBadArgumentIsNamedAndWritesNothing) {
     for (const int64_t bad : {int64_t{-9}, int64_t{8}, INT64_MIN, INT64_MAX}) {
         expect("zero point", PIQUANT_ERROR_ZERO_POINT, [=](Call& c) { c.zero_point = bad; });
     }
-    expect("overlap", PIQUANT_ERROR_OVERLAP, [this](Call& c) { c.out = in.data(); });
+    expect("overlap", PIQUANT_ERROR_OVERLAP, [this](Call& c) { c.out = in.data() + 1; });
     expect("overlap at the end", PIQUANT_ERROR_OVERLAP, [this](Call& c) { c.in = out.data(), c.out = out.data() + 6; });
+}
+
+// quantize_dequantize may write where it reads.
+TEST(QuantizeDequantize, InPlace) {
+    const ContextPtr context = make_parallel_context(2);
+    std::vector<float> x(100003);
+    for (size_t i = 0; i < x.size(); ++i) {
+        x[i] = static_cast<float>(i % 331) * 0.17f - 20;
+    }
+    for (const piquant_dtype_t code : {PIQUANT_INT4, PIQUANT_UINT16, PIQUANT_INT32, PIQUANT_INT64, PIQUANT_INT2_UNPACKED}) {
+        for (const piquant_round_mode_t round : {PIQUANT_NEAREST, PIQUANT_STOCHASTIC}) {
+            piquant_options_t options = default_options();
+            options.round_mode = round;
+            std::vector<float> apart(x.size());
+            std::vector<float> in_place = x;
+            ASSERT_EQ(piquant_quantize_dequantize(context.get(), x.data(), apart.data(), PIQUANT_FLOAT32, code, x.size(), 0.3, 1,
+                                                  &options),
+                      PIQUANT_OK);
+            ASSERT_EQ(piquant_quantize_dequantize(context.get(), in_place.data(), in_place.data(), PIQUANT_FLOAT32, code,
+                                                  x.size(), 0.3, 1, &options),
+                      PIQUANT_OK);
+            EXPECT_EQ(apart, in_place) << code;
+        }
+    }
 }
 
 TEST_P(Transforms, EveryBadOptionIsNamedAndWritesNothing) {
@@ -173,10 +197,10 @@ TEST_F(ComputeParams, EveryBadArgument) {
     expect(PIQUANT_ERROR_EMPTY, c, p, PIQUANT_FLOAT32, PIQUANT_INT8, 0);
     expect(PIQUANT_ERROR_EMPTY, c, nullptr, PIQUANT_FLOAT32, PIQUANT_INT8, 0);
     expect(PIQUANT_ERROR_LENGTH, c, p, PIQUANT_FLOAT32, PIQUANT_INT8, SIZE_MAX);
-    for (const int bad : {4, 16, -1, 1000}) {
+    for (const int bad : {4, 20, -1, 1000}) {
         expect(PIQUANT_ERROR_FLOAT_DTYPE, c, p, bad, PIQUANT_INT8, 3);
     }
-    for (const int bad : {3, 16, -1, 1000}) {
+    for (const int bad : {3, 20, -1, 1000}) {
         expect(PIQUANT_ERROR_CODE_DTYPE, c, p, PIQUANT_FLOAT32, bad, 3);
     }
     options.struct_size = 1;
@@ -258,18 +282,21 @@ TEST(Describe, Dtypes) {
     const struct {
         const char* name;
         int bits;
+        int bits_in_memory = 0;  // where they are others
     } rows[] = {{"float16", 16}, {"bfloat16", 16}, {"float32", 32}, {"float64", 64}, {"int2", 2},   {"uint2", 2},
                 {"int4", 4},     {"uint4", 4},     {"int8", 8},     {"uint8", 8},    {"int16", 16}, {"uint16", 16},
-                {"int32", 32},   {"uint32", 32},   {"int64", 64},   {"uint64", 64}};
+                {"int32", 32},   {"uint32", 32},   {"int64", 64},   {"uint64", 64},
+                {"int2_unpacked", 2, 8}, {"uint2_unpacked", 2, 8}, {"int4_unpacked", 4, 8}, {"uint4_unpacked", 4, 8}};
     for (int d = 0; d < dtype_count; ++d) {
         const auto dtype = static_cast<piquant_dtype_t>(d);
         EXPECT_STREQ(piquant_dtype_name(dtype), rows[d].name);
         EXPECT_EQ(piquant_dtype_bits(dtype), rows[d].bits);
+        const int bits = rows[d].bits_in_memory != 0 ? rows[d].bits_in_memory : rows[d].bits;
         for (const size_t n : std::initializer_list<size_t>{0, 1, 2, 3, 4, 5, 1000003}) {
-            EXPECT_EQ(piquant_size(dtype, n), (n * static_cast<size_t>(rows[d].bits) + 7) / 8) << rows[d].name;
+            EXPECT_EQ(piquant_size(dtype, n), (n * static_cast<size_t>(bits) + 7) / 8) << rows[d].name;
         }
-        if (rows[d].bits > 8) {
-            const size_t bytes = static_cast<size_t>(rows[d].bits) / 8;
+        if (bits > 8) {
+            const size_t bytes = static_cast<size_t>(bits) / 8;
             EXPECT_EQ(piquant_size(dtype, SIZE_MAX / bytes), SIZE_MAX / bytes * bytes);
             EXPECT_EQ(piquant_size(dtype, SIZE_MAX / bytes + 1), SIZE_MAX);
         } else {
@@ -282,6 +309,44 @@ TEST(Describe, Dtypes) {
         EXPECT_EQ(piquant_dtype_bits(dtype), 0);
         EXPECT_EQ(piquant_size(dtype, 10), 0u);
     }
+}
+
+TEST(Describe, Ranges) {
+    for (int d = 0; d < dtype_count; ++d) {
+        const DTypeInfo& type = dtype_infos[d];
+        int64_t lowest = 99;
+        int64_t highest = 99;
+        const piquant_status_t status = piquant_dtype_range(static_cast<piquant_dtype_t>(d), &lowest, &highest);
+        ASSERT_EQ(status, type.is_float ? PIQUANT_ERROR_CODE_DTYPE : PIQUANT_OK) << type.name;
+        const int64_t half = type.is_float ? 0 : int64_t{1} << (type.bits - 2);  // a quarter of the codes
+        EXPECT_EQ(lowest, type.is_float ? 99 : type.is_signed ? -2 * half : 0) << type.name;
+        EXPECT_EQ(highest, type.is_float    ? 99
+                           : type.is_signed ? half - 1 + half
+                                            : static_cast<int64_t>(4 * static_cast<uint64_t>(half) - 1))
+            << type.name;
+    }
+    int64_t one = 0;
+    EXPECT_EQ(piquant_dtype_range(PIQUANT_INT8, nullptr, &one), PIQUANT_ERROR_NULL);
+    EXPECT_EQ(piquant_dtype_range(PIQUANT_INT8, &one, nullptr), PIQUANT_ERROR_NULL);
+    EXPECT_EQ(piquant_dtype_range(outside<piquant_dtype_t>(-1), &one, &one), PIQUANT_ERROR_CODE_DTYPE);
+}
+
+// What a call would say of its arguments, without arrays.
+TEST(Check, SaysWhatACallWouldSay) {
+    piquant_options_t options = PIQUANT_OPTIONS_INIT;
+    EXPECT_EQ(piquant_check(PIQUANT_FLOAT32, PIQUANT_INT4, 0.5, -8, nullptr), PIQUANT_OK);
+    EXPECT_EQ(piquant_check(PIQUANT_FLOAT32, PIQUANT_INT4_UNPACKED, 0.5, 7, &options), PIQUANT_OK);
+    EXPECT_EQ(piquant_check(PIQUANT_INT4, PIQUANT_INT4, 0.5, -8, nullptr), PIQUANT_ERROR_FLOAT_DTYPE);
+    EXPECT_EQ(piquant_check(PIQUANT_FLOAT32, PIQUANT_FLOAT32, 0.5, -8, nullptr), PIQUANT_ERROR_CODE_DTYPE);
+    EXPECT_EQ(piquant_check(PIQUANT_FLOAT32, PIQUANT_INT4, 0, -8, nullptr), PIQUANT_ERROR_SCALE);
+    EXPECT_EQ(piquant_check(PIQUANT_FLOAT32, PIQUANT_INT4, 0.5, -9, nullptr), PIQUANT_ERROR_ZERO_POINT);
+    EXPECT_EQ(piquant_check(PIQUANT_FLOAT64, PIQUANT_INT4, 1e-300, 0, nullptr), PIQUANT_OK);
+    EXPECT_EQ(piquant_check(PIQUANT_FLOAT32, PIQUANT_INT4, 1e-300, 0, nullptr), PIQUANT_ERROR_SCALE);
+    options.has_quant_max = 1;
+    options.quant_max = 8;
+    EXPECT_EQ(piquant_check(PIQUANT_FLOAT32, PIQUANT_INT4, 0.5, 0, &options), PIQUANT_ERROR_QUANT_RANGE);
+    options.struct_size = 8;
+    EXPECT_EQ(piquant_check(PIQUANT_FLOAT32, PIQUANT_INT4, 0.5, 0, &options), PIQUANT_ERROR_OPTIONS);
 }
 
 TEST(Describe, Version) {

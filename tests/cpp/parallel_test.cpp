@@ -21,7 +21,7 @@ const Bytes& data_of(DType type) {
     static const std::vector<Bytes> all = [] {
         std::mt19937_64 random(1);
         std::vector<Bytes> made;
-        for (int d = 0; d < dtype_count; ++d) {
+        for (int d = 0; d < float_count + code_count; ++d) {
             const auto t = static_cast<DType>(d);
             made.push_back(info(t).is_float ? float_data(t, most_elements, 0.37, random)
                                             : code_data(t, most_elements, random));

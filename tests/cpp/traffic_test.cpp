@@ -16,7 +16,7 @@ TEST(Traffic, WritesWhatAConversionWrites) {
     for (const Isa* isa : vector_isas()) {
         ASSERT_EQ(piquant_context_set_isa(context.get(), isa->name), PIQUANT_OK);
         for (int real = 0; real < float_count; ++real) {
-            for (int code = float_count; code < dtype_count; ++code) {
+            for (int code = float_count; code < float_count + code_count; ++code) {
                 for (const bool quantize : {true, false}) {
                     for (const size_t n : std::initializer_list<size_t>{1, 77, 4096, 8001}) {
                         const auto from = static_cast<piquant_dtype_t>(quantize ? real : code);

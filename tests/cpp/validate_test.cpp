@@ -14,7 +14,7 @@ namespace {
 TEST(Dtypes, KindsAndEnds) {
     for (int d = -2; d < 40; ++d) {
         EXPECT_EQ(is_float_dtype(d), d >= 0 && d < 4) << d;
-        EXPECT_EQ(is_code_dtype(d), d >= 4 && d < 16) << d;
+        EXPECT_EQ(is_code_dtype(d), d >= 4 && d < 20) << d;
     }
     EXPECT_FALSE(is_code_dtype(INT32_MAX));
     EXPECT_FALSE(is_float_dtype(INT32_MIN));
@@ -39,7 +39,16 @@ TEST(ReadOptions, NullIsTheInitializer) {
 }
 
 TEST(ReadOptions, EveryFieldArrives) {
-    const piquant_options_t given = {sizeof given, PIQUANT_STOCHASTIC, PIQUANT_ADD, ~uint64_t{0}, 77, 5, -3, 6, -1};
+    piquant_options_t given = PIQUANT_OPTIONS_INIT;
+    given.round_mode = PIQUANT_STOCHASTIC;
+    given.reduce_op = PIQUANT_ADD;
+    given.seed = ~uint64_t{0};
+    given.offset = 77;
+    given.has_quant_min = 5;
+    given.has_quant_max = -1;
+    given.quant_min = -3;
+    given.quant_max = 6;
+    given.symmetric = -1;
     CallOptions o{};
     ASSERT_EQ(read_options(&given, DType::int4, o), PIQUANT_OK);
     EXPECT_EQ(o.round, Round::stochastic);
@@ -53,7 +62,7 @@ TEST(ReadOptions, EveryFieldArrives) {
 
 TEST(ReadOptions, BadFields) {
     CallOptions o{};
-    for (const size_t size : {size_t{0}, sizeof(piquant_options_t) - 1, sizeof(piquant_options_t) + 8, SIZE_MAX}) {
+    for (const size_t size : {size_t{0}, sizeof(piquant_options_t) - 1, size_t{4097}, SIZE_MAX}) {
         piquant_options_t given = PIQUANT_OPTIONS_INIT;
         given.struct_size = size;
         EXPECT_EQ(read_options(&given, DType::uint8, o), PIQUANT_ERROR_OPTIONS) << size;
@@ -67,6 +76,45 @@ TEST(ReadOptions, BadFields) {
         __builtin_memcpy(&given.reduce_op, &value, sizeof value);
         EXPECT_EQ(read_options(&given, DType::uint8, o), PIQUANT_ERROR_REDUCE_OP) << value;
     }
+}
+
+// Those of a later version are larger; what they ask for beyond ours must be nothing.
+TEST(ReadOptions, LaterVersions) {
+    struct {
+        piquant_options_t known = PIQUANT_OPTIONS_INIT;
+        unsigned char beyond[4096 - sizeof(piquant_options_t)] = {};
+    } later;
+    CallOptions o{};
+    for (const size_t more : {size_t{1}, size_t{8}, sizeof later.beyond}) {
+        later.known.struct_size = sizeof later.known + more;
+        later.known.seed = more;
+        ASSERT_EQ(read_options(&later.known, DType::uint8, o), PIQUANT_OK) << more;
+        EXPECT_EQ(o.seed, more);
+        later.beyond[more - 1] = 1;
+        EXPECT_EQ(read_options(&later.known, DType::uint8, o), PIQUANT_ERROR_OPTIONS) << more;
+        later.known.struct_size = sizeof later.known + more - 1;
+        EXPECT_EQ(read_options(&later.known, DType::uint8, o), PIQUANT_OK) << more;
+        later.beyond[more - 1] = 0;
+    }
+}
+
+TEST(ReadOptions, EndsOfTheRangeMayBeGivenAlone) {
+    piquant_options_t given = PIQUANT_OPTIONS_INIT;
+    CallOptions o{};
+    given.has_quant_min = 1;
+    given.quant_min = -7;
+    given.quant_max = -100;  // not given
+    ASSERT_EQ(read_options(&given, DType::int4, o), PIQUANT_OK);
+    EXPECT_EQ(static_cast<int64_t>(o.quant_min), -7);
+    EXPECT_EQ(o.quant_max, 7u);
+    given.has_quant_min = 0;
+    given.has_quant_max = 1;
+    given.quant_max = 3;
+    ASSERT_EQ(read_options(&given, DType::int4, o), PIQUANT_OK);
+    EXPECT_EQ(static_cast<int64_t>(o.quant_min), -8);
+    EXPECT_EQ(o.quant_max, 3u);
+    given.quant_max = -8;
+    EXPECT_EQ(read_options(&given, DType::int4, o), PIQUANT_ERROR_QUANT_RANGE);
 }
 
 TEST(ReadOptions, QuantRangeLimits) {
@@ -236,17 +284,17 @@ TEST(CheckArrays, Overlap) {
     };
     for (const auto& row : rows) {
         const auto out = static_cast<uintptr_t>(static_cast<long>(p) + row.distance);
-        EXPECT_EQ(check_arrays(at(p), row.in_type, at(out), row.out_type, row.n),
+        EXPECT_EQ(check_arrays(at(p), row.in_type, at(out), row.out_type, row.n, false),
                   row.overlap ? PIQUANT_ERROR_OVERLAP : PIQUANT_OK)
             << info(row.in_type).name << " " << info(row.out_type).name << " " << row.n << " " << row.distance;
     }
 }
 
 TEST(CheckArrays, NothingToDoNeedsNoPointers) {
-    EXPECT_EQ(check_arrays(nullptr, DType::float32, nullptr, DType::int8, 0), PIQUANT_OK);
-    EXPECT_EQ(check_arrays(at(64), DType::float32, at(64), DType::int8, 0), PIQUANT_OK);
-    EXPECT_EQ(check_arrays(nullptr, DType::float32, at(64), DType::int8, 1), PIQUANT_ERROR_NULL);
-    EXPECT_EQ(check_arrays(at(64), DType::float32, nullptr, DType::int8, 1), PIQUANT_ERROR_NULL);
+    EXPECT_EQ(check_arrays(nullptr, DType::float32, nullptr, DType::int8, 0, false), PIQUANT_OK);
+    EXPECT_EQ(check_arrays(at(64), DType::float32, at(64), DType::int8, 0, false), PIQUANT_OK);
+    EXPECT_EQ(check_arrays(nullptr, DType::float32, at(64), DType::int8, 1, false), PIQUANT_ERROR_NULL);
+    EXPECT_EQ(check_arrays(at(64), DType::float32, nullptr, DType::int8, 1, false), PIQUANT_ERROR_NULL);
 }
 
 }  // namespace

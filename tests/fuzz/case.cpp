@@ -138,7 +138,7 @@ Case decode(const unsigned char* data, size_t size) {
     Case c{};
     c.operation = static_cast<Operation>(h.operation % operation_count);
     c.real = enumerator(h.real, PIQUANT_FLOAT16, 4);
-    c.code = enumerator(h.code, PIQUANT_INT2, 12);
+    c.code = enumerator(h.code, PIQUANT_INT2, 16);
     c.isa = h.isa;
     c.threads = 1 + h.threads % 4;
     c.parallel = (h.places & 1) != 0;
@@ -160,6 +160,7 @@ Case decode(const unsigned char* data, size_t size) {
     c.has_options = (h.modes & 0x80) == 0;
     c.options = PIQUANT_OPTIONS_INIT;
     c.options.struct_size += (h.modes & 0x70) == 0x70 ? word[5] % 9 : 0;
+    c.beyond[word[5] / 9 % 8] = static_cast<unsigned char>(word[5] >> 8 & 1);
     c.options.round_mode = static_cast<piquant_round_mode_t>(
         enumerator((h.modes & 0x30) == 0x30 ? 248 + (h.n[0] & 7) : h.modes & 1, 0, 2));
     c.options.reduce_op = static_cast<piquant_reduce_op_t>(

@@ -37,6 +37,7 @@ struct Case {
     int64_t zero_point;
     bool has_options;
     piquant_options_t options;
+    unsigned char beyond[8] = {};  // what a later version's options hold behind these
     uint64_t fill_seed;
     std::vector<unsigned char> fill;
 };

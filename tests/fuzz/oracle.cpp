@@ -1,5 +1,7 @@
 #include "oracle.hpp"
 
+#include <algorithm>
+
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -18,12 +20,15 @@ bool is_real(int dtype) {
     return dtype >= PIQUANT_FLOAT16 && dtype <= PIQUANT_FLOAT64;
 }
 bool is_code(int dtype) {
-    return dtype >= PIQUANT_INT2 && dtype <= PIQUANT_UINT64;
+    return dtype >= PIQUANT_INT2 && dtype <= PIQUANT_UINT4_UNPACKED;
 }
 
-// bits, and whether signed: the order of piquant_dtype_t from PIQUANT_INT2 on
+// bits, and whether signed: the order of piquant_dtype_t from PIQUANT_INT2 on, and once more where unpacked
+bool is_unpacked(int code) {
+    return code >= PIQUANT_INT2_UNPACKED;
+}
 int bits_of(int code) {
-    return 2 << (code - PIQUANT_INT2) / 2;
+    return 2 << (code - (is_unpacked(code) ? PIQUANT_INT2_UNPACKED : PIQUANT_INT2)) / 2;
 }
 bool is_signed(int code) {
     return (code - PIQUANT_INT2) % 2 == 0;
@@ -90,7 +95,9 @@ double to_dtype(double x, int dtype) {
 Integer code_at(const unsigned char* p, int code, size_t i) {
     const int bits = bits_of(code);
     uint64_t word = 0;
-    if (bits < 8) {
+    if (is_unpacked(code)) {
+        word = p[i] & ((1 << bits) - 1);
+    } else if (bits < 8) {
         const auto per_byte = static_cast<size_t>(8 / bits);
         word = p[i / per_byte] >> static_cast<int>(i % per_byte) * bits & ((1 << bits) - 1);
     } else {
@@ -189,12 +196,13 @@ std::vector<piquant_status_t> deserved(const Case& c, bool overlap) {
     const bool dtypes = (is_real(c.real) && is_code(c.code)) || (!computes && is_code(c.real) && is_real(c.code));
     add_if(!dtypes && (!computes || !is_real(c.real)), PIQUANT_ERROR_FLOAT_DTYPE);
     add_if(!dtypes && (!computes || !is_code(c.code)), PIQUANT_ERROR_CODE_DTYPE);
-    add_if(computes && o.struct_size != sizeof o, PIQUANT_ERROR_OPTIONS);
+    const auto* const known = c.beyond + (o.struct_size - sizeof o);
+    add_if(computes && c.has_options && std::any_of(c.beyond, known, [](unsigned char b) { return b != 0; }),
+           PIQUANT_ERROR_OPTIONS);
     add_if(computes && o.round_mode != PIQUANT_NEAREST && o.round_mode != PIQUANT_STOCHASTIC, PIQUANT_ERROR_ROUND_MODE);
     add_if(o.reduce_op != PIQUANT_SET && o.reduce_op != PIQUANT_ADD, PIQUANT_ERROR_REDUCE_OP);
     if (is_code(c.code) && computes) {
-        add_if(o.has_quant_range &&
-                   !(in_range(range_min(c), c.code) && in_range(range_max(c), c.code) && range_min(c) < range_max(c)),
+        add_if(!(in_range(range_min(c), c.code) && in_range(range_max(c), c.code) && range_min(c) < range_max(c)),
                PIQUANT_ERROR_QUANT_RANGE);
         add_if(!parameters && !in_range(given(c.zero_point, c.code), c.code), PIQUANT_ERROR_ZERO_POINT);
     }
