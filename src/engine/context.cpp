@@ -10,6 +10,7 @@
 
 #include "dispatch/dispatch.hpp"
 #include "cpu/caches.hpp"
+#include "cpu/stores.hpp"
 #include "cpu/usable_cpus.hpp"
 #include "engine/memory.hpp"
 #include "engine/partition.hpp"
@@ -34,6 +35,12 @@ constexpr size_t cutoffs_per_sleeper = 8;
 constexpr size_t memory_ahead = 8192;
 constexpr size_t cache_ahead = 2048;
 constexpr size_t far_share = size_t{1} << 20;
+
+void drain_if(bool non_temporal) {
+    if (non_temporal) {
+        drain_stores();
+    }
+}
 
 // Value of an environment variable of digits; false if it is set to anything else.
 bool read_environment(const char* name, size_t lowest, size_t highest, size_t& value) {
@@ -184,13 +191,19 @@ size_t Context::worth_waking(size_t traffic) const {
     return cutoff == 0 ? SIZE_MAX : traffic / cutoffs_per_sleeper / cutoff;
 }
 
+// How many bytes ahead a call prefetches.
+size_t Context::distance_ahead(bool streams, size_t traffic) const {
+    return streams ? memory_ahead : traffic / threads_for(traffic) >= far_share ? cache_ahead : 0;
+}
+
 void Context::execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits) {
     const size_t traffic = bytes_for(args.n, in_bits) + bytes_for(args.n, out_bits);
     args.stream = traffic >= stream_threshold.load(std::memory_order_relaxed);
     const size_t threads = threads_for(traffic);
-    args.ahead = args.stream ? memory_ahead : traffic / threads >= far_share ? cache_ahead : 0;
+    args.ahead = distance_ahead(args.stream, traffic);
     if (threads == 1) {
         kernel(args);
+        drain_if(args.stream);
         return;
     }
     struct Job {
@@ -211,6 +224,7 @@ void Context::execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits
             part.n = j.partition.begin(chunk + 1) - begin;
             part.offset += begin;
             j.kernel(part);
+            drain_if(part.stream);
         },
         &job, job.partition.chunks, threads, worth_waking(traffic));
 }
@@ -218,10 +232,14 @@ void Context::execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits
 void Context::execute(Kernel kernel, KernelArgs& args, const Tiles& tiles, size_t traffic) {
     // Non-temporal stores want some lines of output side by side.
     constexpr size_t shortest_run = 1024;
-    args.stream =
-        traffic >= stream_threshold.load(std::memory_order_relaxed) && tiles.direct_run() >= shortest_run;
+    const bool far = traffic >= stream_threshold.load(std::memory_order_relaxed);
+    args.stream = far && tiles.direct_output() >= shortest_run;
+    // What is prefetched beyond the end of a line is fetched in vain.
+    constexpr size_t ends_per_line = 8;
+    const size_t ahead = distance_ahead(far, traffic);
+    args.ahead = std::min(ahead, tiles.direct_input() / ends_per_line / 64 * 64);
     run_tiles(tiles, traffic, [&](size_t begin, size_t end, unsigned char* scratch, size_t) {
-        tiles.run(begin, end, scratch, [&](const unsigned char* in, unsigned char* out, size_t n, uint64_t index) {
+        tiles.run(begin, end, scratch, ahead != 0, [&](const unsigned char* in, unsigned char* out, size_t n, uint64_t index) {
             KernelArgs part = args;
             part.in = in;
             part.out = out;
@@ -229,6 +247,7 @@ void Context::execute(Kernel kernel, KernelArgs& args, const Tiles& tiles, size_
             part.offset += index;
             kernel(part);
         });
+        drain_if(args.stream);
     });
 }
 
@@ -259,8 +278,9 @@ void Context::run_tiles(const Tiles& tiles, size_t traffic, const Work& work) {
 
 Extent Context::reduce(MinMaxKernel kernel, const Tiles& tiles, size_t traffic) {
     std::unique_ptr<Extent[]> found(new Extent[threads_for(traffic)]());
+    const bool prefetches = distance_ahead(false, traffic) != 0;
     run_tiles(tiles, traffic, [&](size_t begin, size_t end, unsigned char* scratch, size_t participant) {
-        tiles.run(begin, end, scratch, [&](const unsigned char* in, unsigned char*, size_t n, uint64_t) {
+        tiles.run(begin, end, scratch, prefetches, [&](const unsigned char* in, unsigned char*, size_t n, uint64_t) {
             found[participant] = merge(found[participant], kernel(in, n));
         });
     });

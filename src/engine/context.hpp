@@ -49,6 +49,7 @@ private:
     template <class Work>
     void run_tiles(const Tiles& tiles, size_t traffic, const Work& work);
     size_t threads_for(size_t traffic) const;
+    size_t distance_ahead(bool streams, size_t traffic) const;
     size_t worth_waking(size_t traffic) const;
 
     std::atomic<const KernelTable*> table_{nullptr};

@@ -9,13 +9,17 @@
 
 namespace piquant {
 
-// Rows and columns of elements of 1, 2, 4 or 8 bytes, to or from a tile.
+// Rows and columns of elements of 1, 2, 4 or 8 bytes, to or from a tile. Where the array's neighbours lie along its
+// columns, whole runs of them are copied to or from `spare`, of the size of the tile, and transposed there: copies of
+// runs keep many cache lines on their way, single elements only as many as the processor holds instructions.
 struct Strides {
     ptrdiff_t row;
     ptrdiff_t column;
 };
-void gather(unsigned char* tile, const unsigned char* from, Strides strides, size_t rows, size_t columns, size_t bytes);
-void scatter(unsigned char* to, Strides strides, const unsigned char* tile, size_t rows, size_t columns, size_t bytes);
+void gather(unsigned char* tile, const unsigned char* from, Strides strides, size_t rows, size_t columns, size_t bytes,
+            unsigned char* spare);
+void scatter(unsigned char* to, Strides strides, const unsigned char* tile, size_t rows, size_t columns, size_t bytes,
+             unsigned char* spare);
 
 // Rows of codes of 2 or 4 bits, each row from a byte of its own, to or from a tile. The tile may be read and written up
 // to `tile_slack` bytes beyond its end, the array may not.

@@ -8,10 +8,11 @@ namespace {
 
 // Elements of a tile: with their codes they fill a half of a first-level cache. Larger tiles gain nothing.
 constexpr size_t tile_elements = 4096;
-// Side of a square tile: a line of 64 bytes holds as many codes of 8 bits.
+// Side of a square tile: a cache line holds as many codes of 8 bits.
 constexpr size_t square = 64;
-// Lines from this length on are worth a kernel call of their own; shorter ones are copied side by side first.
-constexpr size_t long_line = 128;
+// Lines from this length on are worth a kernel call of their own, whose ends cost some 80 ns; shorter ones are copied
+// side by side first.
+constexpr size_t long_line = 1024;
 // Parts of longer lines, so that threads can share them.
 constexpr size_t longest_part = size_t{1} << 16;
 
@@ -75,7 +76,9 @@ Tiles::Tiles(const Lines& lines, DType in, DType out, bool reads_output, bool co
         tile_columns_ = blocks(blocks(last.size, blocks(last.size, longest_part)), 256) * 256;
         tile_columns_ = std::min(tile_columns_, last.size);
     } else {
-        const size_t most_columns = along_rows_ ? std::max(square, tile_elements / rows_.size) : tile_elements;
+        // Random words cost some time for each line of a tile, so that these are longer then.
+        const size_t side = consecutive_words ? 4 * square : square;
+        const size_t most_columns = along_rows_ ? std::max(side, tile_elements / rows_.size) : tile_elements;
         tile_columns_ = part_of(columns_.size, most_columns);
         tile_rows_ = part_of(rows_.size, tile_elements / tile_columns_);
         // Within a tile a side is one run if its columns are, and each row continues the one before.
@@ -111,12 +114,14 @@ Tiles::Tiles(const Lines& lines, DType in, DType out, bool reads_output, bool co
     };
     in_bytes_ = bytes(in_access_, in_size_);
     out_bytes_ = bytes(out_access_, out_size_);
+    spare_bytes_ = along_rows_ ? std::max(in_bytes_, out_bytes_) : 0;
 }
 
-size_t Tiles::direct_run() const {
-    return out_access_ == Access::direct && lines_.has_out
-               ? bytes_for(tile_rows_ * tile_columns_, lines_.out.format)
-               : 0;
+size_t Tiles::direct_input() const {
+    return in_access_ == Access::direct ? bytes_for(tile_rows_ * tile_columns_, lines_.in.format) : 0;
+}
+size_t Tiles::direct_output() const {
+    return out_access_ == Access::direct ? bytes_for(tile_rows_ * tile_columns_, lines_.out.format) : 0;
 }
 
 Tiles::Unit Tiles::unit(size_t number) const {
@@ -144,22 +149,34 @@ Tiles::Unit Tiles::unit(size_t number) const {
             std::min(tile_rows_, rows_.size - row), std::min(tile_columns_, columns_.size - column)};
 }
 
-void Tiles::load_input(const Unit& u, unsigned char* tile) const {
+// The prefetchers of a processor follow a line to its end and know nothing of the next one. Until they have found it,
+// this much of it is on its way.
+void Tiles::prefetch_start(size_t t) const {
+    constexpr size_t start = 4096;
+    constexpr size_t line = 64;
+    const unsigned char* const p = unit(t).in;
+    const size_t bytes = std::min(start, direct_input());
+    for (size_t k = 0; k < bytes; k += line) {
+        __builtin_prefetch(p + k);
+    }
+}
+
+void Tiles::load_input(const Unit& u, unsigned char* tile, unsigned char* spare) const {
     if (in_access_ == Access::packed) {
         unpack_rows(tile, u.in, rows_.in, u.rows, u.columns, bits_, is_signed_);
         return;
     }
-    gather(tile, u.in, {rows_.in, columns_.in}, u.rows, u.columns, in_size_);
+    gather(tile, u.in, {rows_.in, columns_.in}, u.rows, u.columns, in_size_, spare);
     if (in_access_ == Access::unpacked) {
         extend_codes(tile, u.rows * u.columns, bits_, is_signed_);
     }
 }
 
-void Tiles::load_output(const Unit& u, unsigned char* tile) const {
-    gather(tile, u.out, {rows_.out, columns_.out}, u.rows, u.columns, out_size_);
+void Tiles::load_output(const Unit& u, unsigned char* tile, unsigned char* spare) const {
+    gather(tile, u.out, {rows_.out, columns_.out}, u.rows, u.columns, out_size_, spare);
 }
 
-void Tiles::store_output(const Unit& u, unsigned char* tile) const {
+void Tiles::store_output(const Unit& u, unsigned char* tile, unsigned char* spare) const {
     if (out_access_ == Access::packed) {
         pack_rows(u.out, rows_.out, tile, u.rows, u.columns, bits_);
         return;
@@ -167,7 +184,7 @@ void Tiles::store_output(const Unit& u, unsigned char* tile) const {
     if (out_access_ == Access::unpacked) {
         clear_other_bits(tile, u.rows * u.columns, bits_);
     }
-    scatter(u.out, {rows_.out, columns_.out}, tile, u.rows, u.columns, out_size_);
+    scatter(u.out, {rows_.out, columns_.out}, tile, u.rows, u.columns, out_size_, spare);
 }
 
 }  // namespace piquant

@@ -33,18 +33,22 @@ public:
     Tiles(const Lines& lines, DType in, DType out, bool reads_output, bool consecutive_words);
 
     size_t count() const { return tiles_; }
-    size_t scratch_bytes() const { return in_bytes_ + out_bytes_; }
+    size_t scratch_bytes() const { return in_bytes_ + out_bytes_ + spare_bytes_; }
     // Whether kernels see codes in a byte each, whatever their type in memory.
     bool uses_bytes() const { return in_access_ >= Access::packed || out_access_ >= Access::packed; }
-    // Bytes of output that the kernel writes side by side into the array; 0 if it writes into a tile.
-    size_t direct_run() const;
+    // Bytes that the kernel reads from the input side by side, and writes to the output; 0 if they are in a tile.
+    size_t direct_input() const;
+    size_t direct_output() const;
 
     // Calls kernel(in, out, n, index) for all elements of tiles begin .. end - 1; index is that of the first one in
     // row-major order, and those of the others follow it if `consecutive_words`. `scratch` is for this thread alone, 64-byte
-    // aligned.
+    // aligned. `prefetches`: no near cache holds the input.
     template <class Call>
-    void run(size_t begin, size_t end, unsigned char* scratch, const Call& kernel) const {
+    void run(size_t begin, size_t end, unsigned char* scratch, bool prefetches, const Call& kernel) const {
         for (size_t t = begin; t < end; ++t) {
+            if (prefetches && t + 1 < end && in_access_ == Access::direct) {
+                prefetch_start(t + 1);
+            }
             run_tile(t, scratch, kernel);
         }
     }
@@ -60,24 +64,26 @@ private:
     };
 
     Unit unit(size_t number) const;
-    void load_input(const Unit& u, unsigned char* tile) const;
-    void load_output(const Unit& u, unsigned char* tile) const;
-    void store_output(const Unit& u, unsigned char* tile) const;
+    void prefetch_start(size_t t) const;
+    void load_input(const Unit& u, unsigned char* tile, unsigned char* spare) const;
+    void load_output(const Unit& u, unsigned char* tile, unsigned char* spare) const;
+    void store_output(const Unit& u, unsigned char* tile, unsigned char* spare) const;
 
     template <class Call>
     void run_tile(size_t t, unsigned char* scratch, const Call& kernel) const {
         const size_t first = t * units_per_tile_;
         const size_t last = first + units_per_tile_ < units_ ? first + units_per_tile_ : units_;
         const Unit start = unit(first);
+        unsigned char* const spare = spare_bytes_ != 0 ? scratch + in_bytes_ + out_bytes_ : nullptr;
         size_t n = 0;
         if (in_access_ != Access::direct || reads_output_) {
             for (size_t i = first; i < last; ++i) {
                 const Unit u = unit(i);
                 if (in_access_ != Access::direct) {
-                    load_input(u, scratch + n * in_size_);
+                    load_input(u, scratch + n * in_size_, spare);
                 }
                 if (reads_output_ && out_access_ != Access::direct) {
-                    load_output(u, scratch + in_bytes_ + n * out_size_);
+                    load_output(u, scratch + in_bytes_ + n * out_size_, spare);
                 }
                 n += u.rows * u.columns;
             }
@@ -95,7 +101,7 @@ private:
             size_t done = 0;
             for (size_t i = first; i < last; ++i) {
                 const Unit u = unit(i);
-                store_output(u, scratch + in_bytes_ + done * out_size_);
+                store_output(u, scratch + in_bytes_ + done * out_size_, spare);
                 done += u.rows * u.columns;
             }
         }
@@ -139,6 +145,7 @@ private:
     size_t out_size_;
     size_t in_bytes_;  // of a tile
     size_t out_bytes_;
+    size_t spare_bytes_;  // for transposing tiles
 };
 
 }  // namespace piquant

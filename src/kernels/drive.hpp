@@ -116,9 +116,6 @@ public:
         const bool on_line = reinterpret_cast<uintptr_t>(out) % line_bytes == 0;
         const bool streams = args_.stream && on_line && s_.streamed != nullptr;
         span(streams ? s_.streamed : s_.cached, in, out, args_.offset + begin, args_.n - begin);
-        if (streams) {
-            simd::drain_stores();
-        }
     }
 
 private:

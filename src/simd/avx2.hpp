@@ -78,10 +78,6 @@ inline void put(void* p, i32 a) {
     put256<S>(p, a.v);
 }
 
-inline void drain_stores() {
-    _mm_sfence();
-}
-
 inline f32 load(float32, const void* p) {
     return {_mm256_loadu_ps(static_cast<const float*>(p))};
 }

@@ -106,10 +106,6 @@ inline void put(void* p, V a) {
     put512<S>(p, a.v);
 }
 
-inline void drain_stores() {
-    _mm_sfence();
-}
-
 inline f32 load(float32, const void* p) {
     return {_mm512_loadu_ps(p)};
 }

@@ -81,8 +81,6 @@ inline void put(void* p, i32 a) {
     put128<S>(p, vreinterpretq_u8_s32(a.v));
 }
 
-inline void drain_stores() {}
-
 inline f32 load(float32, const void* p) {
     return {vreinterpretq_f32_u8(load128(p))};
 }

@@ -74,10 +74,6 @@ inline void put(void* p, V v) {
     put128<S>(p, v.v);
 }
 
-inline void drain_stores() {
-    _mm_sfence();
-}
-
 inline f32 load(float32, const void* p) {
     return {_mm_loadu_ps(static_cast<const float*>(p))};
 }

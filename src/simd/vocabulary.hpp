@@ -18,7 +18,7 @@
 //              load_codes4(Q, p, c)        4 * lanes codes of at most 16 bits, extended to four i32
 //              as_words(Q, p)              2 * lanes codes of 8 or 16 bits as 16-bit words, where any type interleaves
 //              load_i32(p)                 `lanes` 32-bit integers
-//              load_bytes(p)  put<S>(p, bytes|i32)  drain_stores(): orders streaming stores before later ones
+//              load_bytes(p)  put<S>(p, bytes|i32)
 //              touch(bytes)                keeps a load whose result nobody uses
 //   float      splat, + - *, max_number(x, bound), min_number(x, bound): NaN in x gives the bound;
 //              min_or_nan(x, bound): NaN in x stays; round_even(f64), accumulate(before, v)
