@@ -211,7 +211,7 @@ piquant_status_t piquant_quantize(piquant_context_t* context, const void* in, pi
                                   piquant_dtype_t out_dtype, size_t n, double scale, int64_t zero_point,
                                   const piquant_options_t* options) {
     return with(context, [=](Context& c) {
-        return c.transform(Operation::quantize, in, out, in_dtype, out_dtype, n, scale, zero_point, options);
+        return c.transform({Operation::quantize, in, out, in_dtype, out_dtype, n, scale, zero_point, options});
     });
 }
 
@@ -219,7 +219,7 @@ piquant_status_t piquant_dequantize(piquant_context_t* context, const void* in, 
                                     piquant_dtype_t out_dtype, size_t n, double scale, int64_t zero_point,
                                     const piquant_options_t* options) {
     return with(context, [=](Context& c) {
-        return c.transform(Operation::dequantize, in, out, out_dtype, in_dtype, n, scale, zero_point, options);
+        return c.transform({Operation::dequantize, in, out, out_dtype, in_dtype, n, scale, zero_point, options});
     });
 }
 
@@ -227,7 +227,7 @@ piquant_status_t piquant_quantize_dequantize(piquant_context_t* context, const v
                                              piquant_dtype_t dtype, piquant_dtype_t code_dtype, size_t n, double scale,
                                              int64_t zero_point, const piquant_options_t* options) {
     return with(context, [=](Context& c) {
-        return c.transform(Operation::quantize_dequantize, in, out, dtype, code_dtype, n, scale, zero_point, options);
+        return c.transform({Operation::quantize_dequantize, in, out, dtype, code_dtype, n, scale, zero_point, options});
     });
 }
 

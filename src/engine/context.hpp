@@ -1,4 +1,4 @@
-// Validate -> partition -> call the table. Everything a caller may do, in C++.
+// Plan -> schedule -> run the chunks. Everything a caller may do, in C++.
 #pragma once
 
 #include <piquant/quant.h>
@@ -7,8 +7,9 @@
 
 #include "core/types.hpp"
 #include "kernels/table.hpp"
+#include "engine/partition.hpp"
+#include "engine/plan.hpp"
 #include "engine/thread_pool.hpp"
-#include "engine/tiles.hpp"
 
 namespace piquant {
 
@@ -17,9 +18,7 @@ public:
     // Reads PIQUANT_NUM_THREADS, PIQUANT_ISA, PIQUANT_SERIAL_CUTOFF and PIQUANT_STREAM_THRESHOLD.
     static piquant_status_t create(size_t num_threads, Context*& context);
 
-    // in is of the float dtype, except for dequantize; out is, except for quantize.
-    piquant_status_t transform(Operation operation, const void* in, void* out, int real_dtype, int code_dtype, size_t n,
-                               double scale, int64_t zero_point, const piquant_options_t* options);
+    piquant_status_t transform(const TransformCall& call);
     // Moves the bytes of a conversion without converting; reads only, where out is null.
     piquant_status_t move_traffic(const void* in, int in_dtype, void* out, int out_dtype, size_t n, int reduce_op);
     piquant_status_t compute_quant_params(const void* in, int in_dtype, int code_dtype, size_t n,
@@ -41,16 +40,20 @@ public:
 private:
     Context() = default;
 
-    // The first of each for arrays that are one run, the second for tiles.
-    void execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits);
-    void execute(Kernel kernel, KernelArgs& args, const Tiles& tiles, size_t traffic);
-    Extent reduce(MinMaxKernel kernel, const void* in, int bits, size_t n);
-    Extent reduce(MinMaxKernel kernel, const Tiles& tiles, size_t traffic);
+    struct Schedule {
+        size_t traffic;            // bytes
+        size_t threads;            // the caller included
+        size_t worth_waking;       // of those that sleep
+        bool far;                  // taken to work in memory
+        size_t prefetch_distance;  // 0: a near cache holds the input
+    };
+    Schedule schedule(size_t traffic) const;
+
+    void run(Plan& plan);
+    void run_tiles(Plan& plan);
+    Extent extent_of(const ExtentPlan& plan);
     template <class Work>
-    void run_tiles(const Tiles& tiles, size_t traffic, const Work& work);
-    size_t threads_for(size_t traffic) const;
-    size_t distance_ahead(bool streams, size_t traffic) const;
-    size_t worth_waking(size_t traffic) const;
+    void for_chunks(const Schedule& s, const Partition& partition, const Work& work);
 
     std::atomic<const KernelTable*> table_{nullptr};
     std::atomic<size_t> num_threads_{1};

@@ -43,6 +43,13 @@ struct Lines {
     bool out_is_dense(const Dimension& d) const {
         return !has_out || (out.packed() && &d == &last()) || d.out == out.format.bytes;
     }
+    size_t count() const {
+        size_t n = 1;
+        for (int d = 0; d < rank; ++d) {
+            n *= dims[d].size;
+        }
+        return n;
+    }
     bool is_packed() const { return in.packed() || out.packed(); }
     // One line on both sides.
     bool is_flat() const { return rank == 1 && in_is_dense(last()) && out_is_dense(last()); }

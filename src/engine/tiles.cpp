@@ -34,6 +34,11 @@ Access access_of(DType dtype) {
 
 }  // namespace
 
+bool are_copied(const Lines& lines) {
+    const Dimension& line = lines.last();
+    return !lines.in_is_dense(line) || !lines.out_is_dense(line) || line.size < long_line;
+}
+
 Tiles::Tiles(const Lines& lines, DType in, DType out, bool reads_output, bool consecutive_words)
     : lines_(lines), in_access_(access_of(in)), out_access_(lines.has_out ? access_of(out) : Access::direct),
       reads_output_(reads_output) {
@@ -50,8 +55,7 @@ Tiles::Tiles(const Lines& lines, DType in, DType out, bool reads_output, bool co
     std::copy_n(lines.dims, outer_rank_, outer_);
     const bool in_dense = lines.in_is_dense(last);
     const bool out_dense = lines.out_is_dense(last);
-    const bool copies = !in_dense || !out_dense || last.size < long_line || in_access_ == Access::unpacked ||
-                        out_access_ == Access::unpacked;
+    const bool copies = are_copied(lines) || in_access_ == Access::unpacked || out_access_ == Access::unpacked;
     along_rows_ = false;
     if (copies && outer_rank_ > 0) {
         // Rows along which the side that is not dense has its neighbours in memory, if there is such a dimension.

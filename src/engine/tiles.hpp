@@ -26,6 +26,10 @@ enum class Access : int {
     unpacked,  // codes with a byte of their own: copied, and their other bits made what kernels of 8 bits take
 };
 
+// Whether elements are copied to tiles and back, as lines are short, or not dense on both sides. Codes of less than 8 bits
+// have a byte each there.
+bool are_copied(const Lines& lines);
+
 class Tiles {
 public:
     // `lines` are merged; `code` is the type of the codes, if a side has any. What `lines` says of an output is ignored
@@ -34,8 +38,6 @@ public:
 
     size_t count() const { return tiles_; }
     size_t scratch_bytes() const { return in_bytes_ + out_bytes_ + spare_bytes_; }
-    // Whether kernels see codes in a byte each, whatever their type in memory.
-    bool uses_bytes() const { return in_access_ >= Access::packed || out_access_ >= Access::packed; }
     // Bytes that the kernel reads from the input side by side, and writes to the output; 0 if they are in a tile.
     size_t direct_input() const;
     size_t direct_output() const;

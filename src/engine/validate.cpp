@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "core/parameters.hpp"
-#include "cpu/float_environment.hpp"
 
 namespace piquant {
 namespace {
@@ -73,23 +72,6 @@ piquant_status_t read_options(const piquant_options_t* options, DType code, Call
     result.offset = options->offset;
     result.symmetric = options->symmetric != 0;
     return PIQUANT_OK;
-}
-
-piquant_status_t check_arguments(int float_dtype, int code_dtype, double scale, int64_t zero_point,
-                                 const piquant_options_t* options) {
-    if (!is_float_dtype(float_dtype)) {
-        return PIQUANT_ERROR_FLOAT_DTYPE;
-    }
-    if (!is_code_dtype(code_dtype)) {
-        return PIQUANT_ERROR_CODE_DTYPE;
-    }
-    const FloatEnvironment pinned;
-    CallOptions read;
-    KernelArgs args;
-    const piquant_status_t status = read_options(options, static_cast<DType>(code_dtype), read);
-    return status != PIQUANT_OK ? status
-                                : read_scale(scale, zero_point, static_cast<DType>(float_dtype),
-                                             static_cast<DType>(code_dtype), args);
 }
 
 piquant_status_t check_array(const void* p, DType dtype, size_t n) {

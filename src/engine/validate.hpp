@@ -25,10 +25,6 @@ bool is_code_dtype(int dtype);
 // `options` may be null.
 piquant_status_t read_options(const piquant_options_t* options, DType code, CallOptions& result);
 
-// See piquant_check.
-piquant_status_t check_arguments(int float_dtype, int code_dtype, double scale, int64_t zero_point,
-                                 const piquant_options_t* options);
-
 // n elements at p, p not null, fit the address space.
 piquant_status_t check_array(const void* p, DType dtype, size_t n);
 
