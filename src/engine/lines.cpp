@@ -97,15 +97,15 @@ piquant_status_t read_lines(const piquant_options_t& layout, size_t n, const voi
     lines.in = {const_cast<unsigned char*>(static_cast<const unsigned char*>(in)), info(in_dtype).format};
     lines.out = {static_cast<unsigned char*>(out), info(out_dtype).format};
     lines.rank = static_cast<int>(layout.rank);
+    if (std::find(layout.shape, layout.shape + layout.rank, size_t{0}) != layout.shape + layout.rank) {
+        return n == 0 ? PIQUANT_OK : PIQUANT_ERROR_SHAPE;
+    }
     size_t count = 1;
     for (int d = 0; d < lines.rank; ++d) {
         lines.dims[d].size = layout.shape[d];
-        if (__builtin_mul_overflow(count, layout.shape[d], &count) && n != 0) {
+        if (__builtin_mul_overflow(count, layout.shape[d], &count)) {
             return PIQUANT_ERROR_SHAPE;
         }
-    }
-    if (std::find(layout.shape, layout.shape + layout.rank, size_t{0}) != layout.shape + layout.rank) {
-        return n == 0 ? PIQUANT_OK : PIQUANT_ERROR_SHAPE;
     }
     if (count != n) {
         return PIQUANT_ERROR_SHAPE;

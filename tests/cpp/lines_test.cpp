@@ -289,5 +289,112 @@ TEST(Lines, ParametersOfEveryLayout) {
     }
 }
 
+// How many dimensions are left of a layout.
+struct Layout {
+    std::vector<size_t> shape;
+    std::vector<ptrdiff_t> in;  // empty: contiguous
+    std::vector<ptrdiff_t> out;
+};
+
+piquant_status_t read(const Layout& layout, DType from, DType to, Lines& lines, void* out = reinterpret_cast<void*>(0x900000),
+                      bool in_place = false, const void* in = reinterpret_cast<void*>(0x100000)) {
+    piquant_options_t o = PIQUANT_OPTIONS_INIT;
+    o.rank = layout.shape.size();
+    o.shape = layout.shape.data();
+    o.in_strides = layout.in.empty() ? nullptr : layout.in.data();
+    o.out_strides = layout.out.empty() ? nullptr : layout.out.data();
+    return read_lines(o, elements(layout.shape), in, from, out, to, in_place, lines);
+}
+
+TEST(Lines, Merge) {
+    const struct {
+        Layout layout;
+        DType to;
+        bool any_order;
+        std::vector<size_t> left;
+    } rows[] = {
+        {{{3, 4, 5}, {}, {}}, DType::int8, false, {60}},
+        {{{1, 1}, {}, {}}, DType::int8, false, {1}},
+        {{{7, 1, 5}, {20, 999, 4}, {}}, DType::int8, false, {35}},
+        {{{8, 6}, {48, 4}, {}}, DType::int8, false, {8, 6}},                // every second row
+        {{{8, 6}, {4, 32}, {}}, DType::int8, true, {8, 6}},                 // transposed, to row-major
+        {{{8, 6}, {4, 32}, {1, 8}}, DType::int8, true, {48}},               // transposed on both sides
+        {{{8, 6}, {4, 32}, {1, 8}}, DType::int8, false, {8, 6}},            // where the order matters
+        {{{2, 3, 4, 5}, {240, 4, 60, 12}, {60, 1, 15, 3}}, DType::int8, true, {120}},  // channels last
+        {{{8, 6}, {-24, -4}, {-6, -1}}, DType::int8, true, {48}},           // both turned around
+        {{{4, 6}, {}, {}}, DType::int4, false, {24}},                       // packed rows that fill their bytes
+        {{{4, 5}, {}, {}}, DType::int4, false, {4, 5}},
+        {{{4, 6}, {}, {}}, DType::int2, false, {4, 6}},
+        {{{2, 4, 8}, {}, {16, 4, 77}}, DType::int4, false, {64}},
+        {{{2, 4, 8}, {}, {20, 4, 77}}, DType::int4, false, {2, 32}},
+    };
+    for (const auto& row : rows) {
+        Lines lines;
+        ASSERT_EQ(read(row.layout, DType::float32, row.to, lines, reinterpret_cast<void*>(0x900000)), PIQUANT_OK);
+        merge_dimensions(lines, row.any_order);
+        std::vector<size_t> left;
+        for (int d = 0; d < lines.rank; ++d) {
+            left.push_back(lines.dims[d].size);
+        }
+        EXPECT_EQ(left, row.left) << "row " << &row - rows;
+    }
+}
+
+TEST(Lines, BadLayouts) {
+    const ptrdiff_t huge = PTRDIFF_MAX;
+    void* const far = reinterpret_cast<void*>(0x900000);
+    void* const in = reinterpret_cast<void*>(0x100000);
+    const struct {
+        const char* what;
+        Layout layout;
+        DType to;
+        void* out;
+        bool in_place;
+        piquant_status_t status;
+    } rows[] = {
+        {"repeated output", {{4, 4}, {}, {0, 1}}, DType::int8, far, false, PIQUANT_ERROR_STRIDES},
+        {"rows that meet", {{4, 4}, {}, {3, 1}}, DType::int8, far, false, PIQUANT_ERROR_STRIDES},
+        {"elements that meet", {{4}, {}, {3}}, DType::int32, far, false, PIQUANT_ERROR_STRIDES},
+        {"packed rows that meet", {{4, 5}, {}, {2, 0}}, DType::int4, far, false, PIQUANT_ERROR_STRIDES},
+        {"packed rows side by side", {{4, 5}, {}, {3, 0}}, DType::int4, far, false, PIQUANT_OK},
+        {"turned around", {{4, 4}, {-16, -4}, {-4, -1}}, DType::int8, far, false, PIQUANT_OK},
+        {"repeated input", {{4, 4}, {0, 0}, {}}, DType::int8, far, false, PIQUANT_OK},
+        {"one element with any stride", {{1, 1}, {huge, -huge}, {0, 0}}, DType::int8, far, false, PIQUANT_OK},
+        {"beyond the address space", {{3, 4}, {huge, 4}, {}}, DType::int8, far, false, PIQUANT_ERROR_LENGTH},
+        {"below address 0", {{4, 4}, {-0x100000, 4}, {}}, DType::int8, far, false, PIQUANT_ERROR_LENGTH},
+        {"the same place", {{4, 4}, {}, {}}, DType::float32, in, false, PIQUANT_ERROR_OVERLAP},
+        {"in place", {{4, 4}, {32, 8}, {32, 8}}, DType::float32, in, true, PIQUANT_OK},
+        {"the same place, transposed", {{4, 4}, {16, 4}, {4, 16}}, DType::float32, in, true, PIQUANT_ERROR_OVERLAP},
+        {"an element further", {{4, 4}, {}, {}}, DType::float32, static_cast<char*>(in) + 4, true, PIQUANT_ERROR_OVERLAP},
+        {"below, by its strides", {{4}, {}, {-4}}, DType::float32, static_cast<char*>(in) + 20, false, PIQUANT_ERROR_OVERLAP},
+    };
+    for (const auto& row : rows) {
+        Lines lines;
+        EXPECT_EQ(read(row.layout, DType::float32, row.to, lines, row.out, row.in_place), row.status) << row.what;
+    }
+}
+
+TEST(Lines, ShapesAndCounts) {
+    const ContextPtr context = make_parallel_context(2);
+    std::vector<float> in(64, 1.0f);
+    Bytes out(64, 0x5a);
+    const auto quantize = [&](size_t n, const std::vector<size_t>& shape, size_t rank) {
+        piquant_options_t o = PIQUANT_OPTIONS_INIT;
+        o.rank = rank;
+        o.shape = shape.empty() ? nullptr : shape.data();
+        return piquant_quantize(context.get(), in.data(), PIQUANT_FLOAT32, out.data(), PIQUANT_INT8, n, 1, 0, &o);
+    };
+    EXPECT_EQ(quantize(12, {3, 5}, 2), PIQUANT_ERROR_SHAPE);
+    EXPECT_EQ(quantize(15, {}, 2), PIQUANT_ERROR_SHAPE);
+    EXPECT_EQ(quantize(1, std::vector<size_t>(PIQUANT_MAX_RANK + 1, 1), PIQUANT_MAX_RANK + 1), PIQUANT_ERROR_SHAPE);
+    EXPECT_EQ(quantize(8, {0, 8}, 2), PIQUANT_ERROR_SHAPE);
+    EXPECT_EQ(quantize(0, {size_t{1} << 40, size_t{1} << 40}, 2), PIQUANT_ERROR_SHAPE) << "the product wraps to 0";
+    EXPECT_EQ(out, Bytes(64, 0x5a));
+    EXPECT_EQ(quantize(0, {size_t{1} << 40, size_t{1} << 40, 0}, 3), PIQUANT_OK);
+    EXPECT_EQ(out, Bytes(64, 0x5a));
+    EXPECT_EQ(quantize(1, std::vector<size_t>(PIQUANT_MAX_RANK, 1), PIQUANT_MAX_RANK), PIQUANT_OK);
+    EXPECT_EQ(out[0], 1);
+}
+
 }  // namespace
 }  // namespace piquant
