@@ -200,16 +200,6 @@ PIQUANT_API piquant_status_t piquant_compute_quant_params(piquant_context_t* con
                                                           int64_t* zero_point);
 
 /*
- * Moves the bytes that a quantize or dequantize call of these dtypes would move, with the same loads, stores, threads and
- * partition, but computes nothing: the traffic twin that a conversion's speed is judged against. out holds nothing
- * meaningful afterwards. With out NULL it only reads, as compute_quant_params does. PIQUANT_ERROR_ISA on the scalar
- * instruction set, which has no twins.
- */
-PIQUANT_API piquant_status_t piquant_move_traffic(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype,
-                                                  void* out, piquant_dtype_t out_dtype, size_t n,
-                                                  piquant_reduce_op_t reduce_op);
-
-/*
  * Call on freshly allocated memory before writing to it for the first time: asks for huge pages where that pays, which
  * makes first writes to large outputs about three times cheaper. Never fails and never changes contents.
  */

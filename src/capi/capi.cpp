@@ -216,11 +216,6 @@ piquant_status_t piquant_compute_quant_params(piquant_context_t* context, const 
     });
 }
 
-piquant_status_t piquant_move_traffic(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype, void* out,
-                                      piquant_dtype_t out_dtype, size_t n, piquant_reduce_op_t reduce_op) {
-    return with(context, [=](Context& c) { return c.move_traffic(in, in_dtype, out, out_dtype, n, reduce_op); });
-}
-
 void piquant_prepare_output(void* memory, size_t bytes) {
     piquant::prepare_output(memory, bytes);
 }

@@ -151,9 +151,9 @@ size_t Context::worth_waking(size_t traffic) const {
 
 void Context::execute(Kernel kernel, KernelArgs& args, int in_bits, int out_bits) {
     const size_t traffic = bytes_for(args.n, in_bits) + bytes_for(args.n, out_bits);
-    args.stream = traffic >= stream_threshold.load(std::memory_order_relaxed);
+    args.non_temporal = traffic >= stream_threshold.load(std::memory_order_relaxed);
     const size_t threads = threads_for(traffic);
-    args.ahead = args.stream ? memory_ahead : traffic / threads >= far_share ? cache_ahead : 0;
+    args.prefetch_distance = args.non_temporal ? memory_ahead : traffic / threads >= far_share ? cache_ahead : 0;
     if (threads == 1) {
         kernel(args);
         return;
@@ -233,45 +233,6 @@ piquant_status_t Context::compute_quant_params(const void* in, int in_dtype, int
     const FloatEnvironment pinned;
     const MinMaxKernel kernel = table_.load(std::memory_order_relaxed)->minmax[float_index(real)];
     return parameters_from(reduce(kernel, in, info(real).bits, n), real, code, o, scale, zero_point);
-}
-
-piquant_status_t Context::move_traffic(const void* in, int in_dtype, void* out, int out_dtype, size_t n,
-                                       int reduce_op) {
-    const bool in_real = is_float_dtype(in_dtype);
-    if (!in_real && !is_code_dtype(in_dtype)) {
-        return PIQUANT_ERROR_CODE_DTYPE;
-    }
-    if (in_real ? !is_code_dtype(out_dtype) : !is_float_dtype(out_dtype)) {
-        return in_real ? PIQUANT_ERROR_CODE_DTYPE : PIQUANT_ERROR_FLOAT_DTYPE;
-    }
-    if (reduce_op != PIQUANT_SET && reduce_op != PIQUANT_ADD) {
-        return PIQUANT_ERROR_REDUCE_OP;
-    }
-    const auto from = static_cast<DType>(in_dtype);
-    const auto to = static_cast<DType>(out_dtype);
-    const piquant_status_t status = n == 0           ? PIQUANT_OK
-                                    : out == nullptr ? check_array(in, from, n)
-                                                     : check_arrays(in, from, out, to, n);
-    if (status != PIQUANT_OK || n == 0) {
-        return status;
-    }
-    const KernelTable& table = *table_.load(std::memory_order_relaxed);
-    const int in_bits = info(from).bits;
-    const int out_bits = info(to).bits;
-    const Kernel twin = table.traffic[width_index(in_bits)][width_index(out_bits)][in_real ? PIQUANT_SET : reduce_op];
-    if (twin == nullptr) {
-        return PIQUANT_ERROR_ISA;
-    }
-    if (out == nullptr) {
-        (void)reduce(table.read_traffic, in, 8, bytes_for(n, in_bits));
-        return PIQUANT_OK;
-    }
-    KernelArgs args{};
-    args.in = in;
-    args.out = out;
-    args.n = n;
-    execute(twin, args, in_bits, out_bits);
-    return PIQUANT_OK;
 }
 
 }  // namespace piquant

@@ -19,8 +19,6 @@ public:
     // in is of the float dtype, except for dequantize; out is, except for quantize.
     piquant_status_t transform(Operation operation, const void* in, void* out, int real_dtype, int code_dtype, size_t n,
                                double scale, int64_t zero_point, const piquant_options_t* options);
-    // Moves the bytes of a conversion without converting; reads only, where out is null.
-    piquant_status_t move_traffic(const void* in, int in_dtype, void* out, int out_dtype, size_t n, int reduce_op);
     piquant_status_t compute_quant_params(const void* in, int in_dtype, int code_dtype, size_t n,
                                           const piquant_options_t* options, double& scale, int64_t& zero_point);
 

@@ -9,8 +9,7 @@
 
 namespace piquant::fuzz {
 
-enum class Operation { quantize, dequantize, quantize_dequantize, compute_quant_params, move_traffic, settings };
-constexpr int operation_count = 6;
+enum class Operation { quantize, dequantize, quantize_dequantize, compute_quant_params, settings };
 
 enum class Pointers { right, overlapping, null_in, null_out, null_context };
 
