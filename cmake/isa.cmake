@@ -1,5 +1,5 @@
-# Instruction sets: name -> compiler flags, best first for each architecture. One unit, src/isa/isa.cpp, is compiled
-# once per entry, and requires of the CPU what the flags let the compiler use, see src/cpu/features.hpp.
+# Instruction sets: name -> compiler flags, best first for each architecture. The units of src/isa are compiled once per
+# entry, and require of the CPU what the flags let the compiler use, see src/cpu/features.hpp.
 # PIQUANT_ISAS may be set to fewer of them.
 set(PIQUANT_BASELINE_FLAGS "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
@@ -24,19 +24,34 @@ else()
   set(PIQUANT_FLAGS_scalar "")
 endif()
 
+# A target of units of one set.
+function(piquant_isa_units target isa)
+  add_library(${target} OBJECT ${ARGN})
+  string(TOUPPER ${isa} upper)
+  target_compile_definitions(${target} PRIVATE PIQUANT_ISA=${isa} PIQUANT_SIMD_${upper})
+  # Without exceptions and types to catch, the object has no references to the C++ runtime, which are weak in part.
+  target_compile_options(${target} PRIVATE ${PIQUANT_FLAGS_${isa}} -fno-exceptions -fno-rtti)
+  target_link_libraries(${target} PRIVATE piquant_flags)
+  # Link-time optimization could merge code across instruction sets, and run AVX-512 on a machine without it.
+  set_target_properties(${target} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
+  add_dependencies(piquant_isas ${target})
+endfunction()
+
 set(list "")
+set(traffic_list "")
 add_custom_target(piquant_isas)  # all of them, for scripts/check-isa-objects
 foreach(isa IN LISTS PIQUANT_ISAS)
   string(APPEND list " X(${isa})")
-  add_library(piquant_isa_${isa} OBJECT src/isa/isa.cpp)
-  string(TOUPPER ${isa} upper)
-  target_compile_definitions(piquant_isa_${isa} PRIVATE PIQUANT_ISA=${isa} PIQUANT_SIMD_${upper})
-  # Without exceptions and types to catch, the object has no references to the C++ runtime, which are weak in part.
-  target_compile_options(piquant_isa_${isa} PRIVATE ${PIQUANT_FLAGS_${isa}} -fno-exceptions -fno-rtti)
-  target_link_libraries(piquant_isa_${isa} PRIVATE piquant_flags)
-  # Link-time optimization could merge code across instruction sets, and run AVX-512 on a machine without it.
-  set_target_properties(piquant_isa_${isa} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
-  add_dependencies(piquant_isas piquant_isa_${isa})
+  piquant_isa_units(piquant_isa_${isa} ${isa} src/isa/quantize.cpp src/isa/dequantize.cpp src/isa/quantize_dequantize.cpp
+                    src/isa/minmax.cpp src/isa/table.cpp)
   list(APPEND PIQUANT_ISA_OBJECTS $<TARGET_OBJECTS:piquant_isa_${isa}>)
+  # For benchmarks and tests. The scalar set has no vectors to compare with.
+  if(NOT isa STREQUAL scalar)
+    string(APPEND traffic_list " X(${isa})")
+    piquant_isa_units(piquant_traffic_${isa} ${isa} src/isa/traffic.cpp)
+    set_target_properties(piquant_traffic_${isa} PROPERTIES EXCLUDE_FROM_ALL ON)
+    list(APPEND PIQUANT_TRAFFIC_OBJECTS $<TARGET_OBJECTS:piquant_traffic_${isa}>)
+  endif()
 endforeach()
-file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/generated/isa_list.hpp CONTENT "#define PIQUANT_ISA_LIST(X)${list}\n" @ONLY)
+file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/generated/isa_list.hpp CONTENT
+     "#define PIQUANT_ISA_LIST(X)${list}\n#define PIQUANT_TRAFFIC_LIST(X)${traffic_list}\n" @ONLY)

@@ -195,18 +195,6 @@ nb::typed<nb::tuple, double, nb::int_> compute_quant_params(const Context& conte
 
 }  // namespace
 
-void move_traffic(const Context& context, std::uintptr_t in, int in_dtype, std::uintptr_t out, int out_dtype,
-                  std::size_t n, bool add) {
-    piquant_status_t status;
-    {
-        const Unlocked unlocked(n);
-        status = piquant_move_traffic(context.get(), reinterpret_cast<const void*>(in),
-                                      static_cast<piquant_dtype_t>(in_dtype), reinterpret_cast<void*>(out),
-                                      static_cast<piquant_dtype_t>(out_dtype), n, add ? PIQUANT_ADD : PIQUANT_SET);
-    }
-    check(status, {});
-}
-
 void init_context(nb::module_& m) {
     using namespace nb::literals;
     nb::class_<Context>(m, "Context",
@@ -231,8 +219,6 @@ void init_context(nb::module_& m) {
         .def("_quantize_dequantize", &quantize_dequantize, "in_address"_a, "out_address"_a, "dtype"_a, "code_dtype"_a,
              "n"_a, "scale"_a.none(), "zero_point"_a.none(), "stochastic"_a, "add"_a, "seed"_a.none(),
              "offset"_a.none(), "quant_min"_a.none(), "quant_max"_a.none())
-        .def("_move_traffic", &move_traffic, "in_address"_a, "in_dtype"_a, "out_address"_a, "out_dtype"_a, "n"_a,
-             "add"_a)
         .def("_compute_quant_params", &compute_quant_params, "in_address"_a, "in_dtype"_a, "code_dtype"_a, "n"_a,
              "symmetric"_a.none(), "quant_min"_a.none(), "quant_max"_a.none());
 }

@@ -9,7 +9,7 @@
 namespace piquant_python {
 namespace {
 
-enum class Measured : int { quantize, dequantize, params, traffic };
+enum class Measured : int { quantize, dequantize, params };
 
 // Seconds of each of `repeats` calls, measured around the C API, so that Python's own cost is in none of them.
 std::vector<double> measure(const Context& context, int call, std::uintptr_t in, int in_dtype, std::uintptr_t out,
@@ -42,9 +42,6 @@ std::vector<double> measure(const Context& context, int call, std::uintptr_t in,
                     status = piquant_compute_quant_params(context.get(), source, from, to, n, &options, &found_scale,
                                                           &found_zero_point);
                     break;
-                case Measured::traffic:
-                    status = piquant_move_traffic(context.get(), source, from, target, to, n, options.reduce_op);
-                    break;
             }
             s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
         }
@@ -59,7 +56,7 @@ void init_measure(nb::module_& m) {
     using namespace nb::literals;
     m.def("measure", &measure, "context"_a, "call"_a, "in_address"_a, "in_dtype"_a, "out_address"_a, "out_dtype"_a,
           "n"_a, "scale"_a, "zero_point"_a, "stochastic"_a, "add"_a, "repeats"_a,
-          "Seconds of each of a number of calls: 0 quantize, 1 dequantize, 2 parameters, 3 the traffic twin.");
+          "Seconds of each of a number of calls: 0 quantize, 1 dequantize, 2 parameters.");
 }
 
 }  // namespace piquant_python

@@ -9,9 +9,6 @@
 
 namespace nb = nanobind;
 
-extern "C" piquant_status_t piquant_move_traffic(piquant_context_t*, const void*, piquant_dtype_t, void*, piquant_dtype_t,
-                                                 size_t, piquant_reduce_op_t);
-
 namespace piquant_python {
 
 // What a failed call was given, for the words of the exception.

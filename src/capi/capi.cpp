@@ -61,10 +61,6 @@ bool is_dtype(piquant_dtype_t dtype) {
 
 extern "C" {
 
-PIQUANT_API piquant_status_t piquant_move_traffic(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype,
-                                                  void* out, piquant_dtype_t out_dtype, size_t n,
-                                                  piquant_reduce_op_t reduce_op);
-
 const char* piquant_status_string(piquant_status_t status) {
     switch (status) {
         case PIQUANT_OK: return "success";
@@ -240,11 +236,6 @@ piquant_status_t piquant_compute_quant_params(piquant_context_t* context, const 
     return with(context, [=](Context& c) {
         return c.compute_quant_params(in, in_dtype, code_dtype, n, options, *scale, *zero_point);
     });
-}
-
-piquant_status_t piquant_move_traffic(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype, void* out,
-                                      piquant_dtype_t out_dtype, size_t n, piquant_reduce_op_t reduce_op) {
-    return with(context, [=](Context& c) { return c.move_traffic(in, in_dtype, out, out_dtype, n, reduce_op); });
 }
 
 void piquant_prepare_output(void* memory, size_t bytes) {

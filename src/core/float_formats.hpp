@@ -82,26 +82,26 @@ inline uint16_t float32_to_bfloat16(float x) {
     return static_cast<uint16_t>((pattern + 0x7fff + ((pattern >> 16) & 1)) >> 16);
 }
 
-// One element of float type F, widened to its compute type and rounded back. Pointers need no alignment.
-template <class F>
-inline typename F::compute load_element(const void* p) {
-    typename F::storage s;
+// One element of a float type, widened to its compute type and rounded back. Pointers need no alignment.
+template <class Float>
+inline typename Float::compute load_element(const void* p) {
+    typename Float::storage s;
     __builtin_memcpy(&s, p, sizeof s);
-    if constexpr (F::dtype == DType::float16) {
+    if constexpr (Float::dtype == DType::float16) {
         return float16_to_float32(s);
-    } else if constexpr (F::dtype == DType::bfloat16) {
+    } else if constexpr (Float::dtype == DType::bfloat16) {
         return bfloat16_to_float32(s);
     } else {
         return s;
     }
 }
 
-template <class F>
-inline void store_element(void* p, typename F::compute v) {
-    typename F::storage s;
-    if constexpr (F::dtype == DType::float16) {
+template <class Float>
+inline void store_element(void* p, typename Float::compute v) {
+    typename Float::storage s;
+    if constexpr (Float::dtype == DType::float16) {
         s = float32_to_float16(v);
-    } else if constexpr (F::dtype == DType::bfloat16) {
+    } else if constexpr (Float::dtype == DType::bfloat16) {
         s = float32_to_bfloat16(v);
     } else {
         s = v;

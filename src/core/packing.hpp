@@ -4,7 +4,7 @@
 //   2-bit, one byte:   bits 7..6 = element 4k+3   5..4 = 4k+2   3..2 = 4k+1   1..0 = element 4k
 //
 // the order of torch.quint4x2 / quint2x4 and of ONNX. Signed codes are two's complement in their field. Wider codes
-// are plain little-endian integers. The unused fields of a last partial byte are zero.
+// are little-endian integers. The unused fields of a last partial byte are zero.
 #pragma once
 
 #include "core/types.hpp"
@@ -12,39 +12,50 @@
 namespace piquant {
 namespace {
 
-// A 2- or 4-bit field, sign- or zero-extended to a 64-bit pattern.
-template <class Q>
-inline uint64_t field_to_code(unsigned field) {
-    constexpr uint64_t sign = Q::is_signed ? uint64_t{1} << (Q::bits - 1) : 0;
+// The sign bit of a code of `bits` bits; 0 for unsigned ones.
+constexpr uint64_t sign_bit(int bits, bool is_signed) {
+    return is_signed ? uint64_t{1} << (bits - 1) : 0;
+}
+
+// A zero-extended field to the 64-bit pattern of its code. For signed codes the sign bit is worth -2^(bits - 1) instead
+// of 2^(bits - 1): flipping it adds 2^(bits - 1) to all of them, which the subtraction takes off again.
+constexpr uint64_t field_to_code(uint64_t field, uint64_t sign) {
     return (field ^ sign) - sign;
 }
 
-// Code i of the array at p, sign- or zero-extended to a 64-bit pattern.
-template <class Q>
-inline uint64_t load_code(const unsigned char* p, size_t i) {
-    if constexpr (Q::bits < 8) {
-        constexpr size_t per_byte = 8 / Q::bits;
-        const unsigned shift = static_cast<unsigned>(i % per_byte) * Q::bits;
-        return field_to_code<Q>((p[i / per_byte] >> shift) & ((1u << Q::bits) - 1));
+// clang-format off
+template <int Bits> struct FieldStorage { using type = uint8_t; };  // 2- and 4-bit codes share bytes
+template <> struct FieldStorage<16> { using type = uint16_t; };
+template <> struct FieldStorage<32> { using type = uint32_t; };
+template <> struct FieldStorage<64> { using type = uint64_t; };
+// clang-format on
+
+// Field i of the array at p, zero-extended.
+template <int Bits>
+inline uint64_t load_field(const unsigned char* p, size_t i) {
+    if constexpr (Bits < 8) {
+        constexpr size_t per_byte = 8 / Bits;
+        const unsigned shift = static_cast<unsigned>(i % per_byte) * Bits;
+        return (p[i / per_byte] >> shift) & ((1u << Bits) - 1);
     } else {
-        typename Q::storage s;
-        __builtin_memcpy(&s, p + i * sizeof s, sizeof s);
-        return static_cast<uint64_t>(s);
+        typename FieldStorage<Bits>::type field;
+        __builtin_memcpy(&field, p + i * sizeof field, sizeof field);
+        return field;
     }
 }
 
 // Writes code i. The first field of a byte clears the others, so storing in ascending order leaves zero padding.
-template <class Q>
+template <int Bits>
 inline void store_code(unsigned char* p, size_t i, uint64_t code) {
-    if constexpr (Q::bits < 8) {
-        constexpr size_t per_byte = 8 / Q::bits;
-        const unsigned shift = static_cast<unsigned>(i % per_byte) * Q::bits;
-        const unsigned field = static_cast<unsigned>(code) & ((1u << Q::bits) - 1);
+    if constexpr (Bits < 8) {
+        constexpr size_t per_byte = 8 / Bits;
+        const unsigned shift = static_cast<unsigned>(i % per_byte) * Bits;
+        const unsigned field = static_cast<unsigned>(code) & ((1u << Bits) - 1);
         const unsigned before = shift == 0 ? 0u : p[i / per_byte];
         p[i / per_byte] = static_cast<unsigned char>(before | (field << shift));
     } else {
-        const auto s = static_cast<typename Q::storage>(code);
-        __builtin_memcpy(p + i * sizeof s, &s, sizeof s);
+        const auto field = static_cast<typename FieldStorage<Bits>::type>(code);
+        __builtin_memcpy(p + i * sizeof field, &field, sizeof field);
     }
 }
 

@@ -16,64 +16,65 @@ inline double round_half_to_even(double x) {
     return __builtin_rint(x);
 }
 
-// Zero point and range as 64-bit patterns of the code type.
+// Zero point and range as 64-bit patterns of the code type. Nothing else of the type matters: its own ends lie at or
+// beyond those of the range.
 struct CodeRange {
     uint64_t zero_point;
     uint64_t quant_min;
     uint64_t quant_max;
+    bool is_signed;
 };
 
-// integer + zero_point, saturated to the whole range of Q. `integer` is any integral floating-point value; the sum is
-// exact: distances to the ends of the range always fit 64 unsigned bits, even where the sum itself would not.
-template <class Q, class T>
-inline uint64_t saturating_add(uint64_t zero_point, T integer) {
-    constexpr uint64_t lowest = code_min(Q::bits, Q::is_signed);
-    constexpr uint64_t highest = code_max(Q::bits, Q::is_signed);
-    constexpr T two64 = static_cast<T>(18446744073709551616.0);
+// start + integer, saturated to 64 unsigned bits. `integer` is any integral floating-point value; the sum is exact:
+// distances to both ends always fit 64 bits, even where the sum itself would not.
+template <class T>
+inline uint64_t saturating_add(uint64_t start, T integer) {
+    constexpr auto two64 = static_cast<T>(18446744073709551616.0);
     const bool negative = integer < 0;
     const T magnitude = negative ? -integer : integer;
     const uint64_t distance = magnitude >= two64 ? ~uint64_t{0} : static_cast<uint64_t>(magnitude);
     if (negative) {
-        return distance > zero_point - lowest ? lowest : zero_point - distance;
+        return distance > start ? 0 : start - distance;
     }
-    return distance > highest - zero_point ? highest : zero_point + distance;
+    return distance > ~start ? ~uint64_t{0} : start + distance;
 }
 
 // Rounds y to an integer. With a random word u, y goes up with the probability of its fraction, in steps of 2^-16:
 //   floor((round_half_to_even(y * 65536) + u) / 65536)
 // computed from the exact remainder of y against its nearest integer, so that no intermediate rounds or overflows.
-template <Round R, class T>
+template <Round Rounding, class T>
 inline T rounded(T y, [[maybe_unused]] uint16_t u) {
     const T nearest = round_half_to_even(y);
-    if constexpr (R == Round::nearest) {
+    if constexpr (Rounding == Round::nearest) {
         return nearest;
     } else {
-        const auto sixteenths = static_cast<int32_t>(round_half_to_even((y - nearest) * T{65536}));
-        return nearest + static_cast<T>((sixteenths + u) >> 16);
+        const auto parts = static_cast<int32_t>(round_half_to_even((y - nearest) * T{65536}));  // 65,536ths
+        return nearest + static_cast<T>((parts + u) >> 16);
     }
 }
 
 // q = clamp(round(x * inv) + zero_point, quant_min, quant_max); NaN gives quant_min, infinities the ends.
-template <class Q, Round R, class T>
+template <Round Rounding, class T>
 inline uint64_t quantize_element(T x, T inv, const CodeRange& range, uint16_t u) {
     T y = x * inv;
     if (y != y) {
         return range.quant_min;
     }
-    // Beyond the reach of any 64-bit zero point the value no longer matters; infinities become ordinary numbers.
-    constexpr T beyond = static_cast<T>(36893488147419103232.0);  // 2^65
+    // No 64-bit zero point brings a value from beyond 2^65 back into a range; infinities become ordinary numbers.
+    constexpr auto beyond = static_cast<T>(36893488147419103232.0);  // 2^65
     y = y > beyond ? beyond : y < -beyond ? -beyond : y;
-    const uint64_t q = saturating_add<Q>(range.zero_point, rounded<R>(y, u));
-    if (code_less(q, range.quant_min, Q::is_signed)) {
-        return range.quant_min;
-    }
-    return code_less(range.quant_max, q, Q::is_signed) ? range.quant_max : q;
+    // In offset binary, where the order of codes is that of unsigned numbers.
+    const uint64_t mask = order_mask(range.is_signed);
+    const uint64_t lowest = range.quant_min ^ mask;
+    const uint64_t highest = range.quant_max ^ mask;
+    const uint64_t q = saturating_add(range.zero_point ^ mask, rounded<Rounding>(y, u));
+    return (q < lowest ? lowest : q > highest ? highest : q) ^ mask;
 }
 
 // (q - zero_point) * scale. The difference is exact: a sign and 64 bits of magnitude hold it for every type.
-template <class Q, class T>
-inline T dequantize_element(uint64_t q, T scale, uint64_t zero_point) {
-    const bool negative = code_less(q, zero_point, Q::is_signed);
+template <class T>
+inline T dequantize_element(uint64_t q, T scale, uint64_t zero_point, bool is_signed) {
+    const bool negative = code_less(q, zero_point, is_signed);
     const uint64_t distance = negative ? zero_point - q : q - zero_point;
     const T magnitude = static_cast<T>(distance);
     return (negative ? -magnitude : magnitude) * scale;

@@ -9,27 +9,38 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// name, bits, storage type, compute type T (DESIGN: float32 unless the float side is float64)
-#define PIQUANT_FLOAT_TYPES(X)       \
-    X(float16, 16, uint16_t, float)  \
-    X(bfloat16, 16, uint16_t, float) \
-    X(float32, 32, float, float)     \
-    X(float64, 64, double, double)
+// The lists of types and widths. What follows X is handed on to each of its calls, so that lists can nest.
 
-// name, bits, signed, storage type (2- and 4-bit codes share bytes)
-#define PIQUANT_CODE_TYPES(X)      \
-    X(int2, 2, true, uint8_t)      \
-    X(uint2, 2, false, uint8_t)    \
-    X(int4, 4, true, uint8_t)      \
-    X(uint4, 4, false, uint8_t)    \
-    X(int8, 8, true, int8_t)       \
-    X(uint8, 8, false, uint8_t)    \
-    X(int16, 16, true, int16_t)    \
-    X(uint16, 16, false, uint16_t) \
-    X(int32, 32, true, int32_t)    \
-    X(uint32, 32, false, uint32_t) \
-    X(int64, 64, true, int64_t)    \
-    X(uint64, 64, false, uint64_t)
+// name, bits, storage type, compute type T (float32 unless the float side is float64)
+#define PIQUANT_FLOAT_TYPES(X, ...)                             \
+    X(float16, 16, uint16_t, float __VA_OPT__(, ) __VA_ARGS__)  \
+    X(bfloat16, 16, uint16_t, float __VA_OPT__(, ) __VA_ARGS__) \
+    X(float32, 32, float, float __VA_OPT__(, ) __VA_ARGS__)     \
+    X(float64, 64, double, double __VA_OPT__(, ) __VA_ARGS__)
+
+// name, bits, signed
+#define PIQUANT_CODE_TYPES(X) \
+    X(int2, 2, true)          \
+    X(uint2, 2, false)        \
+    X(int4, 4, true)          \
+    X(uint4, 4, false)        \
+    X(int8, 8, true)          \
+    X(uint8, 8, false)        \
+    X(int16, 16, true)        \
+    X(uint16, 16, false)      \
+    X(int32, 32, true)        \
+    X(uint32, 32, false)      \
+    X(int64, 64, true)        \
+    X(uint64, 64, false)
+
+// Bits of a code. Kernels are compiled for a width; whether codes are signed is data.
+#define PIQUANT_CODE_WIDTHS(X, ...)  \
+    X(2 __VA_OPT__(, ) __VA_ARGS__)  \
+    X(4 __VA_OPT__(, ) __VA_ARGS__)  \
+    X(8 __VA_OPT__(, ) __VA_ARGS__)  \
+    X(16 __VA_OPT__(, ) __VA_ARGS__) \
+    X(32 __VA_OPT__(, ) __VA_ARGS__) \
+    X(64 __VA_OPT__(, ) __VA_ARGS__)
 
 // name, bits, signed: narrow codes, each in a byte of its own, whose other bits are zero
 #define PIQUANT_UNPACKED_TYPES(X) \
@@ -62,6 +73,7 @@ constexpr int float_count = 4;
 constexpr int code_count = 12;     // of which there are kernels
 constexpr int unpacked_count = 4;  // which use the kernels of 8 bits
 constexpr int dtype_count = float_count + code_count + unpacked_count;
+constexpr int width_count = 6;  // of PIQUANT_CODE_WIDTHS
 
 enum class Round : int { nearest, stochastic };
 enum class Reduce : int { set, add };
@@ -90,7 +102,7 @@ constexpr DTypeInfo dtype_infos[dtype_count] = {
 #define X(name, bits, ...) {#name, bits, true, true, format_of_bits(bits)},
     PIQUANT_FLOAT_TYPES(X)
 #undef X
-#define X(name, bits, is_signed, ...) {#name, bits, false, is_signed, format_of_bits(bits)},
+#define X(name, bits, is_signed) {#name, bits, false, is_signed, format_of_bits(bits)},
         PIQUANT_CODE_TYPES(X)
 #undef X
 #define X(name, bits, is_signed) {#name, bits, false, is_signed, Format{1, 1}},
@@ -100,7 +112,7 @@ constexpr DTypeInfo dtype_infos[dtype_count] = {
 
 namespace {
 
-// Tags: quantize<float32, uint4, Round::nearest>.
+// Tags of the float types, for templates: quantize<float32, 4, Round::nearest>.
 #define X(NAME, BITS, STORAGE, COMPUTE)             \
     struct NAME {                                   \
         static constexpr int bits = BITS;           \
@@ -109,16 +121,6 @@ namespace {
         using compute = COMPUTE;                    \
     };
 PIQUANT_FLOAT_TYPES(X)
-#undef X
-
-#define X(NAME, BITS, SIGNED, STORAGE)              \
-    struct NAME {                                   \
-        static constexpr int bits = BITS;           \
-        static constexpr bool is_signed = SIGNED;   \
-        static constexpr DType dtype = DType::NAME; \
-        using storage = STORAGE;                    \
-    };
-PIQUANT_CODE_TYPES(X)
 #undef X
 
 constexpr const DTypeInfo& info(DType t) {
@@ -133,6 +135,26 @@ constexpr int code_index(DType t) {
     return static_cast<int>(t) - float_count;
 }
 
+// Position among the code widths. PIQUANT_CODE_WIDTHS are all powers of two from 2 on.
+constexpr int width_index(int bits) {
+    int i = 0;
+    while ((2 << i) != bits) {
+        ++i;
+    }
+    return i;
+}
+
+// Codes by how far their values reach, for what never stores them: quantize_dequantize has a kernel for each of these.
+enum class CodeWidth : int { up_to_8, up_to_16, up_to_32, up_to_64 };
+constexpr int code_width_count = 4;
+
+constexpr CodeWidth code_width(int bits) {
+    return bits <= 8    ? CodeWidth::up_to_8
+           : bits == 16 ? CodeWidth::up_to_16
+           : bits == 32 ? CodeWidth::up_to_32
+                        : CodeWidth::up_to_64;
+}
+
 // Bytes that hold n elements; a last partial byte counts whole. Does not overflow for any n with n * bits / 8 < 2^64.
 constexpr size_t bytes_for(size_t n, int bits) {
     return bits >= 8 ? n * static_cast<size_t>(bits / 8)
@@ -144,7 +166,7 @@ constexpr size_t bytes_for(size_t n, Format format) {
                                 : (n / format.elements + (n % format.elements != 0)) * format.bytes;
 }
 
-// Limits of a code type as 64-bit patterns: two's complement for signed types, plain for unsigned ones. uint64 needs
+// Limits of a code type as 64-bit patterns: two's complement for signed types, binary for unsigned ones. uint64 needs
 // all 64 bits, so every zero point and range in the library travels as such a pattern.
 constexpr uint64_t code_min(int bits, bool is_signed) {
     return is_signed ? uint64_t{0} - (uint64_t{1} << (bits - 1)) : 0;
@@ -152,9 +174,14 @@ constexpr uint64_t code_min(int bits, bool is_signed) {
 constexpr uint64_t code_max(int bits, bool is_signed) {
     return code_min(bits, is_signed) + (bits == 64 ? ~uint64_t{0} : (uint64_t{1} << bits) - 1);
 }
+// Exclusive or with this turns a pattern into offset binary and back: an unsigned number in the order of the codes.
+// For unsigned codes it changes nothing. Signedness as data costs one operation this way, and no branch.
+constexpr uint64_t order_mask(bool is_signed) {
+    return is_signed ? uint64_t{1} << 63 : 0;
+}
 // a < b for patterns of one type
 constexpr bool code_less(uint64_t a, uint64_t b, bool is_signed) {
-    return is_signed ? static_cast<int64_t>(a) < static_cast<int64_t>(b) : a < b;
+    return (a ^ order_mask(is_signed)) < (b ^ order_mask(is_signed));
 }
 
 }  // namespace

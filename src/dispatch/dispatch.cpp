@@ -7,7 +7,10 @@ namespace piquant {
 PIQUANT_RUNS_BEFORE_THE_CHECK;
 
 namespace isa {
-#define X(name) extern const KernelTable name;
+#define X(name)                     \
+    namespace name {                \
+    extern const KernelTable table; \
+    }
 PIQUANT_ISA_LIST(X)
 #undef X
 }  // namespace isa
@@ -37,7 +40,7 @@ constexpr size_t rank_of(const char* name) {
 }  // namespace
 
 const Isa isas[] = {
-#define X(name) {#name, isa::name.required, &isa::name},
+#define X(name) {#name, isa::name::table.required, &isa::name::table},
     PIQUANT_ISA_LIST(X)
 #undef X
 };

@@ -26,18 +26,6 @@ namespace {
 // both CPUs share a last-level cache, and at 0.5 to 1 MiB where they do not.
 constexpr size_t default_serial_cutoff = size_t{256} << 10;
 
-// If it sleeps, they do at 2 to 4 MiB: 8 times the cut-off. To wake it costs the caller 7 to 16 us on a virtual
-// machine, and it comes 16 to 90 us after.
-constexpr size_t cutoffs_per_sleeper = 8;
-
-// How far ahead what no near cache holds is prefetched, from memory (which a call at the stream threshold is taken to
-// work in) and from the last-level cache, and the share of a thread from which on that pays; measured. Prefetchers of
-// the hardware follow addresses to the end of their 4 KiB and start over in the next page; two pages ahead, memory is
-// under way before they come to it.
-constexpr size_t memory_ahead = 8192;
-constexpr size_t cache_ahead = 2048;
-constexpr size_t far_share = size_t{1} << 20;
-
 void drain_if(bool non_temporal) {
     if (non_temporal) {
         drain_stores();
@@ -134,15 +122,9 @@ piquant_status_t Context::compute_quant_params(const void* in, int in_dtype, int
                                                   scale, zero_point);
 }
 
-// How a call is spread over threads, from the settings as they are now.
-Context::Schedule Context::schedule(size_t traffic) const {
-    const size_t cutoff = serial_cutoff.load(std::memory_order_relaxed);
-    const size_t threads = traffic < cutoff ? 1 : num_threads();
-    const bool far = traffic >= stream_threshold.load(std::memory_order_relaxed);
-    return {traffic, threads, cutoff == 0 ? SIZE_MAX : traffic / cutoffs_per_sleeper / cutoff, far,
-            far                                ? memory_ahead
-            : traffic / threads >= far_share ? cache_ahead
-                                               : 0};
+Schedule Context::schedule(size_t traffic) const {
+    return make_schedule(traffic, num_threads(), serial_cutoff.load(std::memory_order_relaxed),
+                         stream_threshold.load(std::memory_order_relaxed));
 }
 
 // Calls work(begin, end, participant) for all chunks of the partition.
@@ -163,11 +145,11 @@ void Context::for_chunks(const Schedule& s, const Partition& partition, const Wo
 
 void Context::run(Plan& plan) {
     const Schedule s = schedule(plan.traffic());
-    plan.args.stream = s.far;
-    plan.args.ahead = s.prefetch_distance;
+    plan.args.non_temporal = s.is_far;
+    plan.args.prefetch_distance = s.prefetch_distance;
     if (s.threads == 1) {
         plan.kernel(plan.args);
-        drain_if(s.far);
+        drain_if(s.is_far);
         return;
     }
     const Format in = info(plan.in).format;
@@ -180,7 +162,7 @@ void Context::run(Plan& plan) {
                    part.n = end - begin;
                    part.offset += begin;
                    plan.kernel(part);
-                   drain_if(part.stream);
+                   drain_if(part.non_temporal);
                });
 }
 
@@ -209,8 +191,8 @@ void Context::run_tiles(Plan& plan) {
     const Tiles tiles(plan.lines, plan.in, plan.out, plan.reads_output, plan.uses_words);
     const Schedule s = schedule(plan.traffic());
     const Scratch scratch(tiles, s.threads);
-    plan.args.stream = s.far && tiles.direct_output() >= shortest_run;
-    plan.args.ahead = std::min(s.prefetch_distance, tiles.direct_input() / ends_per_line / 64 * 64);
+    plan.args.non_temporal = s.is_far && tiles.direct_output() >= shortest_run;
+    plan.args.prefetch_distance = std::min(s.prefetch_distance, tiles.direct_input() / ends_per_line / 64 * 64);
     for_chunks(s, partition_tiles(tiles.count(), s.traffic, s.threads), [&](size_t begin, size_t end, size_t participant) {
         tiles.run(begin, end, scratch.of(participant), s.prefetch_distance != 0,
                   [&](const unsigned char* in, unsigned char* out, size_t n, uint64_t index) {
@@ -221,7 +203,7 @@ void Context::run_tiles(Plan& plan) {
                       part.offset += index;
                       plan.kernel(part);
                   });
-        drain_if(plan.args.stream);
+        drain_if(plan.args.non_temporal);
     });
 }
 
@@ -250,51 +232,6 @@ Extent Context::extent_of(const ExtentPlan& plan) {
                    });
     }
     return std::accumulate(found.begin() + 1, found.end(), found[0], merge);
-}
-
-piquant_status_t Context::move_traffic(const void* in, int in_dtype, void* out, int out_dtype, size_t n,
-                                       int reduce_op) {
-    const bool in_real = is_float_dtype(in_dtype);
-    if (!in_real && !is_code_dtype(in_dtype)) {
-        return PIQUANT_ERROR_CODE_DTYPE;
-    }
-    if (in_real ? !is_code_dtype(out_dtype) : !is_float_dtype(out_dtype)) {
-        return in_real ? PIQUANT_ERROR_CODE_DTYPE : PIQUANT_ERROR_FLOAT_DTYPE;
-    }
-    if (reduce_op != PIQUANT_SET && reduce_op != PIQUANT_ADD) {
-        return PIQUANT_ERROR_REDUCE_OP;
-    }
-    const auto from = static_cast<DType>(in_dtype);
-    const auto to = static_cast<DType>(out_dtype);
-    const piquant_status_t status = n == 0           ? PIQUANT_OK
-                                    : out == nullptr ? check_array(in, from, n)
-                                                     : check_arrays(in, from, out, to, n, false);
-    if (status != PIQUANT_OK || n == 0) {
-        return status;
-    }
-    const KernelTable& table = *table_.load(std::memory_order_relaxed);
-    const int in_bits = info(from).bits;
-    const int out_bits = info(to).bits;
-    const Kernel twin = table.traffic[width_index(in_bits)][width_index(out_bits)][in_real ? PIQUANT_SET : reduce_op];
-    if (twin == nullptr) {
-        return PIQUANT_ERROR_ISA;
-    }
-    if (out == nullptr) {
-        (void)table.read_traffic(in, bytes_for(n, in_bits));
-        return PIQUANT_OK;
-    }
-    KernelArgs args{};
-    args.in = in;
-    args.out = out;
-    args.n = n;
-    Plan plan{};
-    plan.kernel = twin;
-    plan.args = args;
-    plan.in = from;
-    plan.out = to;
-    plan.n = n;
-    run(plan);
-    return PIQUANT_OK;
 }
 
 }  // namespace piquant

@@ -9,6 +9,7 @@
 #include "kernels/table.hpp"
 #include "engine/partition.hpp"
 #include "engine/plan.hpp"
+#include "engine/schedule.hpp"
 #include "engine/thread_pool.hpp"
 
 namespace piquant {
@@ -19,8 +20,6 @@ public:
     static piquant_status_t create(size_t num_threads, Context*& context);
 
     piquant_status_t transform(const TransformCall& call);
-    // Moves the bytes of a conversion without converting; reads only, where out is null.
-    piquant_status_t move_traffic(const void* in, int in_dtype, void* out, int out_dtype, size_t n, int reduce_op);
     piquant_status_t compute_quant_params(const void* in, int in_dtype, int code_dtype, size_t n,
                                           const piquant_options_t* options, double& scale, int64_t& zero_point);
 
@@ -40,13 +39,7 @@ public:
 private:
     Context() = default;
 
-    struct Schedule {
-        size_t traffic;            // bytes
-        size_t threads;            // the caller included
-        size_t worth_waking;       // of those that sleep
-        bool far;                  // taken to work in memory
-        size_t prefetch_distance;  // 0: a near cache holds the input
-    };
+    // From the settings as they are now.
     Schedule schedule(size_t traffic) const;
 
     void run(Plan& plan);

@@ -64,11 +64,11 @@ piquant_status_t make_plan(const KernelTable& table, const TransformCall& call, 
     if (status != PIQUANT_OK) {
         return status;
     }
-    const auto real = static_cast<DType>(call.float_dtype);
+    const auto float_type = static_cast<DType>(call.float_dtype);
     const auto code = static_cast<DType>(call.code_dtype);
     const bool in_registers = call.operation == Operation::quantize_dequantize;
-    plan.in = call.operation == Operation::dequantize ? code : real;
-    plan.out = call.operation == Operation::quantize ? code : real;
+    plan.in = call.operation == Operation::dequantize ? code : float_type;
+    plan.out = call.operation == Operation::quantize ? code : float_type;
     plan.n = call.n;
     plan.is_empty = call.n == 0;
     plan.is_tiled = false;
@@ -92,7 +92,7 @@ piquant_status_t make_plan(const KernelTable& table, const TransformCall& call, 
         in_bytes = in_bytes || (plan.is_tiled && plan.lines.is_packed() && are_copied(plan.lines));
     }
     plan.kernel =
-        find_kernel(table, call.operation, real, in_bytes ? byte_code(code) : code, options.round, options.reduce);
+        find_kernel(table, call.operation, float_type, in_bytes ? byte_code(code) : code, options.round, options.reduce);
     return status;
 }
 

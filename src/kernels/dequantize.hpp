@@ -1,115 +1,95 @@
-// Codes -> float over vectors: widen, subtract the zero point, convert, multiply; set or add.
+// Codes -> float over vectors: widen, subtract the zero point, multiply by the scale; set or add.
+//
+// Fields are extended with zeros, whether codes are signed or not. An exclusive or with the sign bit, which is 0 for
+// unsigned codes, makes offset binary of them: code + bias, where the bias is 2^(bits - 1) or 0. That becomes a float
+// without a conversion, as the low bits of one whose unit in the last place is 1:
+//
+//   float32   0 10010110 ffffffffffffffff       2^23 + f: the exclusive or writes the exponent, too
+//   float64   0 10000110011 0000..ffffffff      2^52 + f: upper halves of lanes twice as wide
+//
+// One subtraction, of 2^23 + bias + zero_point, leaves the difference of code and zero point. All numbers in it are
+// integers below 2^24 or 2^53, so it is exact. So signedness as data costs nothing here: as many instructions as
+// extension by sign, an integer subtraction and a conversion.
 #pragma once
 
-#include "kernels/drive.hpp"
+#include "core/packing.hpp"
 #include "kernels/elementwise.hpp"
-#include "kernels/rounding.hpp"
+#include "kernels/reduce.hpp"
+#include "kernels/walk.hpp"
 
 namespace piquant {
 namespace {
 namespace simd {
 
-// Two codes to a lane, the even one below the odd one, of 4 or 16 bits: pair k at p.
-template <class Q>
-PIQUANT_INLINE auto paired_codes(Q type, const unsigned char* p, int k) {
-    if constexpr (Q::bits == 4) {
-        return paired_fields(type, p, k);
-    } else {
-        return as_words(type, p + bytes_for(static_cast<size_t>(2 * k) * lanes, Q::bits));
-    }
-}
-// Two pairs of evens and odds, extended where they lie: codes, and entries of a table.
-template <class Q>
-PIQUANT_INLINE void load_codes4_interleaved(Q type, const unsigned char* p, i32 (&c)[4]) {
-    PIQUANT_UNROLL
-    for (int k = 0; k < 2; ++k) {
-        constexpr int bits = Q::bits == 4 ? 4 : 16;
-        const auto x = paired_codes(type, p, k);
-        if constexpr (Q::is_signed) {
-            c[2 * k] = shift_right_arithmetic<32 - bits>(shift_left<32 - bits>(x));
-            c[2 * k + 1] = shift_right_arithmetic<32 - bits>(shift_left<32 - 2 * bits>(x));
-        } else {
-            c[2 * k] = x & splat_i32((1 << bits) - 1);
-            c[2 * k + 1] = shift_right_logical<bits>(x);
-        }
-    }
-}
-template <class Q>
-PIQUANT_INLINE void lookup_interleaved(Q type, const unsigned char* p, table32 t, f32 (&v)[4]) {
-    PIQUANT_UNROLL
-    for (int k = 0; k < 2; ++k) {
-        const auto fields = paired_fields(type, p, k);
-        v[2 * k] = entries_of(fields, t);
-        v[2 * k + 1] = entries_of(shift_right_logical<Q::bits>(fields), t);
-    }
-}
+// Of zero-extended fields, code - zero_point as T.
+template <class T>
+class Difference {
+    static constexpr bool in_float32 = sizeof(T) == sizeof(float);
+    using Vector = decltype(splat(T{}));
+
+public:
+    Difference(const KernelArgs& a, int bits)
+        : mask_(splat_i32(static_cast<int32_t>(static_cast<uint32_t>(sign_bit(bits, a.is_signed)) | exponent))),
+          zero_(splat(unit + static_cast<T>(static_cast<int64_t>(a.zero_point - code_min(bits, a.is_signed))))) {}
+
+    PIQUANT_INLINE Vector operator()(i32 field) const { return from_pattern<Vector>(field ^ mask_) - zero_; }
+
+private:
+    static constexpr uint32_t exponent = in_float32 ? 0x4b000000 : 0;
+    static constexpr T unit = in_float32 ? T{8388608} : static_cast<T>(4503599627370496.0);  // 2^23, 2^52
+    i32 mask_;
+    Vector zero_;
+};
 
 }  // namespace simd
 
 namespace vectorized {
 
-// A pair of vectors of results into the output, by the reduce operator. Interleaved: as load_pair deals F out, not in
-// element order.
-template <class F, Reduce O, simd::Store S, bool Interleaved = false>
-PIQUANT_INLINE void reduce2(unsigned char* out, simd::vec<F> a, simd::vec<F> b) {
-    if constexpr (O == Reduce::add) {
-        simd::vec<F> before_a;
-        simd::vec<F> before_b;
-        simd::load_pair<F, Interleaved>(out, before_a, before_b);
-        a = simd::accumulate(before_a, a);
-        b = simd::accumulate(before_b, b);
-    }
-    simd::store2<S, Interleaved>(F{}, out, a, b);
-}
-
-template <class Q, class F, Reduce O>
-class DequantizeOp {
-    using T = typename F::compute;
-    using V = simd::vec<F>;
+// Codes of at most 16 bits.
+template <int Bits, class Float, Reduce Reduction>
+class DequantizeStep {
+    using T = typename Float::compute;
+    using Vector = simd::vec<Float>;
 
 public:
-    static constexpr int in_bits = Q::bits;
-    static constexpr int out_bits = F::bits;
-    static constexpr size_t block = 4 * simd::lanes;
-    static constexpr bool reads_output = O == Reduce::add;
+    static constexpr int in_bits = Bits;
+    static constexpr int out_bits = Float::bits;
+    static constexpr size_t elements = 4 * simd::lanes;
+    static constexpr bool reads_output = Reduction == Reduce::add;
     using Words = NoWords;
 
-    explicit DequantizeOp(const KernelArgs& a)
-        : scale_(simd::splat(static_cast<T>(a.scale))),
-          zero_(simd::splat_i32(static_cast<int32_t>(static_cast<uint32_t>(a.zero_point)))) {}
+    explicit DequantizeStep(const KernelArgs& a) : difference_(a, Bits), scale_(simd::splat(static_cast<T>(a.scale))) {}
 
-    template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
-        constexpr bool interleaved = simd::interleaved<F>;
+    template <simd::Store Storing>
+    PIQUANT_INLINE void run(const unsigned char* in, unsigned char* out, NoWords&) const {
+        constexpr bool interleaved = simd::interleaved<Float>;
         simd::i32 codes[4];
-        if constexpr (interleaved) {
-            simd::load_codes4_interleaved(Q{}, in, codes);
-        } else {
-            simd::load_codes4(Q{}, in, codes);
-        }
-        reduce2<F, O, S, interleaved>(out, value(codes[0]), value(codes[1]));
-        reduce2<F, O, S, interleaved>(out + bytes_for(2 * simd::lanes, F::bits), value(codes[2]), value(codes[3]));
+        simd::load_codes4<Bits, interleaved>(in, codes);
+        reduce_pair<Float, Reduction, Storing, interleaved>(out, value(codes[0]), value(codes[1]));
+        reduce_pair<Float, Reduction, Storing, interleaved>(out + bytes_for(2 * simd::lanes, Float::bits),
+                                                            value(codes[2]), value(codes[3]));
     }
 
 private:
-    PIQUANT_INLINE V value(simd::i32 code) const { return simd::to<V>(code - zero_) * scale_; }
+    PIQUANT_INLINE Vector value(simd::i32 field) const { return difference_(field) * scale_; }
 
-    V scale_;
-    simd::i32 zero_;
+    simd::Difference<T> difference_;
+    Vector scale_;
 };
 
 // 2- and 4-bit codes have so few values that a register holds them all: dequantization to 32 bits or less is a table
-// lookup by the raw field, and the sign costs nothing. Only AVX2 calculates float32, and sums of the 16-bit formats,
-// from 4-bit codes faster (looks_up_floats). Entry k of the table is what field k % 2^bits stands for.
-template <class Q, class F>
+// lookup by the raw field. Only AVX2 calculates float32, and sums of the 16-bit formats, from 4-bit codes faster
+// (looks_up_floats). Entry k of the table is what field k % 2^bits stands for.
+template <int Bits, class Float>
 class DequantizeTable {
-    using Entry = typename F::storage;
+    using Entry = typename Float::storage;
 
 public:
     explicit DequantizeTable(const KernelArgs& a) {
         for (unsigned k = 0; k < 16; ++k) {
-            const uint64_t code = field_to_code<Q>(k % (1u << Q::bits));
-            store_element<F>(&entries_[k], dequantize_element<Q>(code, static_cast<float>(a.scale), a.zero_point));
+            const uint64_t code = field_to_code(k % (1u << Bits), sign_bit(Bits, a.is_signed));
+            store_element<Float>(&entries_[k],
+                                 dequantize_element(code, static_cast<float>(a.scale), a.zero_point, a.is_signed));
         }
     }
     const Entry (&entries() const)[16] { return entries_; }
@@ -119,29 +99,24 @@ private:
 };
 
 // To float32, and to the 16-bit formats where a sum needs float32 values.
-template <class Q, class F, Reduce O>
-class DequantizeFields {
+template <int Bits, class Float, Reduce Reduction>
+class LookupStep {
 public:
-    static constexpr int in_bits = Q::bits;
-    static constexpr int out_bits = F::bits;
-    static constexpr size_t block = 4 * simd::lanes;
-    static constexpr bool reads_output = O == Reduce::add;
+    static constexpr int in_bits = Bits;
+    static constexpr int out_bits = Float::bits;
+    static constexpr size_t elements = 4 * simd::lanes;
+    static constexpr bool reads_output = Reduction == Reduce::add;
     using Words = NoWords;
 
-    explicit DequantizeFields(const KernelArgs& a)
-        : table_(simd::make_table(DequantizeTable<Q, float32>(a).entries())) {}
+    explicit LookupStep(const KernelArgs& a) : table_(simd::make_table(DequantizeTable<Bits, float32>(a).entries())) {}
 
-    template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
-        constexpr bool interleaved = simd::interleaved<F>;
+    template <simd::Store Storing>
+    PIQUANT_INLINE void run(const unsigned char* in, unsigned char* out, NoWords&) const {
+        constexpr bool interleaved = simd::interleaved<Float>;
         simd::f32 v[4];
-        if constexpr (interleaved) {
-            simd::lookup_interleaved(Q{}, in, table_, v);
-        } else {
-            simd::lookup(Q{}, in, table_, v);
-        }
-        reduce2<F, O, S, interleaved>(out, v[0], v[1]);
-        reduce2<F, O, S, interleaved>(out + bytes_for(2 * simd::lanes, F::bits), v[2], v[3]);
+        simd::lookup<Bits, interleaved>(in, table_, v);
+        reduce_pair<Float, Reduction, Storing, interleaved>(out, v[0], v[1]);
+        reduce_pair<Float, Reduction, Storing, interleaved>(out + bytes_for(2 * simd::lanes, Float::bits), v[2], v[3]);
     }
 
 private:
@@ -149,23 +124,23 @@ private:
 };
 
 // To the 16-bit formats: the table holds finished patterns, and no float arithmetic is left.
-template <class Q, class F>
-class DequantizeFields16 {
+template <int Bits, class Float>
+class Lookup16Step {
 public:
-    static constexpr int in_bits = Q::bits;
+    static constexpr int in_bits = Bits;
     static constexpr int out_bits = 16;
-    static constexpr size_t block = 4 * simd::lanes;
+    static constexpr size_t elements = 4 * simd::lanes;
     static constexpr bool reads_output = false;
     using Words = NoWords;
 
-    explicit DequantizeFields16(const KernelArgs& a) : table_(simd::make_table(DequantizeTable<Q, F>(a).entries())) {}
+    explicit Lookup16Step(const KernelArgs& a) : table_(simd::make_table(DequantizeTable<Bits, Float>(a).entries())) {}
 
-    template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
+    template <simd::Store Storing>
+    PIQUANT_INLINE void run(const unsigned char* in, unsigned char* out, NoWords&) const {
         simd::bytes v[2];
-        simd::lookup(Q{}, in, table_, v);
-        simd::put<S>(out, v[0]);
-        simd::put<S>(out + simd::width, v[1]);
+        simd::lookup<Bits>(in, table_, v);
+        simd::put<Storing>(out, v[0]);
+        simd::put<Storing>(out + simd::width, v[1]);
     }
 
 private:
@@ -173,54 +148,48 @@ private:
 };
 
 // 32-bit codes: differences need 33 bits, which float64 holds exactly.
-template <class Q, class F, Reduce O>
-class DequantizeOp32 {
-    using T = typename F::compute;
-    using V = simd::vec<F>;
+template <class Float, Reduce Reduction>
+class Dequantize32Step {
+    using T = typename Float::compute;
+    using Vector = simd::vec<Float>;
 
 public:
     static constexpr int in_bits = 32;
-    static constexpr int out_bits = F::bits;
-    static constexpr size_t block = 2 * simd::lanes;
-    static constexpr bool reads_output = O == Reduce::add;
+    static constexpr int out_bits = Float::bits;
+    static constexpr size_t elements = 2 * simd::lanes;
+    static constexpr bool reads_output = Reduction == Reduce::add;
     using Words = NoWords;
 
-    explicit DequantizeOp32(const KernelArgs& a)
-        : scale_(simd::splat(static_cast<T>(a.scale))),
-          top_bit_(simd::splat_i32(INT32_MIN)),
-          zero_(simd::splat(static_cast<double>(static_cast<int64_t>(a.zero_point)) -
-                            (Q::is_signed ? 0.0 : 2147483648.0))) {}
+    explicit Dequantize32Step(const KernelArgs& a) : difference_(a, 32), scale_(simd::splat(static_cast<T>(a.scale))) {}
 
-    template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
-        const V a = value(in);
-        const V b = value(in + bytes_for(simd::lanes, 32));
-        reduce2<F, O, S>(out, a, b);
+    template <simd::Store Storing>
+    PIQUANT_INLINE void run(const unsigned char* in, unsigned char* out, NoWords&) const {
+        const Vector a = value(in);
+        const Vector b = value(in + bytes_for(simd::lanes, 32));
+        reduce_pair<Float, Reduction, Storing>(out, a, b);
     }
 
 private:
-    PIQUANT_INLINE V value(const unsigned char* in) const {
-        const simd::i32 code = simd::load_i32(in);
-        return simd::to<V>(simd::to<simd::f64>(Q::is_signed ? code : code ^ top_bit_) - zero_) * scale_;
+    PIQUANT_INLINE Vector value(const unsigned char* in) const {
+        return simd::to<Vector>(difference_(simd::load_i32(in))) * scale_;
     }
 
-    V scale_;
-    simd::i32 top_bit_;
-    simd::f64 zero_;
+    simd::Difference<double> difference_;
+    Vector scale_;
 };
 
-template <class Q, class F, Reduce O>
+template <int Bits, class Float, Reduce Reduction>
 void dequantize(const KernelArgs& a) {
-    if constexpr (Q::bits == 64) {
-        elementwise::dequantize<Q, F, O>(a);
-    } else if constexpr (Q::bits == 32) {
-        drive<DequantizeOp32<Q, F, O>>(a);
-    } else if constexpr (Q::bits < 8 && F::bits == 16 && O == Reduce::set) {
-        drive<DequantizeFields16<Q, F>>(a);
-    } else if constexpr (Q::bits < 8 && F::bits < 64 && simd::looks_up_floats<Q::bits>) {
-        drive<DequantizeFields<Q, F, O>>(a);
+    if constexpr (Bits == 64) {
+        elementwise::dequantize<Bits, Float, Reduction>(a);
+    } else if constexpr (Bits == 32) {
+        walk<Dequantize32Step<Float, Reduction>>(a);
+    } else if constexpr (Bits < 8 && Float::bits == 16 && Reduction == Reduce::set) {
+        walk<Lookup16Step<Bits, Float>>(a);
+    } else if constexpr (Bits < 8 && Float::bits < 64 && simd::looks_up_floats<Bits>) {
+        walk<LookupStep<Bits, Float, Reduction>>(a);
     } else {
-        drive<DequantizeOp<Q, F, O>>(a);
+        walk<DequantizeStep<Bits, Float, Reduction>>(a);
     }
 }
 

@@ -50,7 +50,7 @@ __attribute__((noinline)) void largest(const unsigned char* p, size_t quarter, v
         const simd::bytes x1 = simd::load_bytes(p + stride);
         const simd::bytes x2 = simd::load_bytes(p + 2 * stride);
         const simd::bytes x3 = simd::load_bytes(p + 3 * stride);
-        // As trees, so that only one step waits for the block before.
+        // As trees, so that only one step waits for the step before.
         top = higher<Bits>(higher<Bits>(higher<Bits>(x0, x1), higher<Bits>(x2, x3)), top);
         bottom = lower<Bits>(lower<Bits>(lower<Bits>(x0, x1), lower<Bits>(x2, x3)), bottom);
         nans = keep_nans<Bits>(keep_nans<Bits>(nans, x0, x1), x2, x3);
@@ -60,16 +60,16 @@ __attribute__((noinline)) void largest(const unsigned char* p, size_t quarter, v
     simd::put<simd::Store::cached>(bottoms, bottom);
 }
 
-template <class F>
+template <class Float>
 Extent minmax(const void* in, size_t n) {
-    using Unsigned = typename Patterns<F::bits>::Unsigned;
-    using Signed = typename Patterns<F::bits>::Signed;
-    constexpr size_t per_register = simd::width * 8 / F::bits;
-    const size_t blocks = n / (4 * per_register);
-    const auto* rest = static_cast<const unsigned char*>(in) + blocks * 4 * simd::width;
+    using Unsigned = typename Patterns<Float::bits>::Unsigned;
+    using Signed = typename Patterns<Float::bits>::Signed;
+    constexpr size_t per_register = simd::width * 8 / Float::bits;
+    const size_t steps = n / (4 * per_register);
+    const auto* rest = static_cast<const unsigned char*>(in) + steps * 4 * simd::width;
     Signed tops[per_register];
     Unsigned bottoms[per_register];
-    largest<F::bits>(static_cast<const unsigned char*>(in), blocks, tops, bottoms);
+    largest<Float::bits>(static_cast<const unsigned char*>(in), steps, tops, bottoms);
     // What either maximum did not meet is the zero that it started from.
     unsigned char ends[2 * sizeof(Unsigned)];
     for (size_t k = 0; k < per_register; ++k) {
@@ -78,10 +78,10 @@ Extent minmax(const void* in, size_t n) {
         bottoms[0] = bottoms[k] > bottoms[0] ? bottoms[k] : bottoms[0];
         tops[0] = tops[k] > tops[0] ? tops[k] : tops[0];
     }
-    const Unsigned lo = bottoms[0] >> (F::bits - 1) != 0 ? bottoms[0] : Unsigned{0};
+    const Unsigned lo = bottoms[0] >> (Float::bits - 1) != 0 ? bottoms[0] : Unsigned{0};
     __builtin_memcpy(ends, &lo, sizeof lo);
     __builtin_memcpy(ends + sizeof lo, &tops[0], sizeof lo);
-    return merge(elementwise::minmax<F>(ends, 2), elementwise::minmax<F>(rest, n - blocks * 4 * per_register));
+    return merge(elementwise::minmax<Float>(ends, 2), elementwise::minmax<Float>(rest, n - steps * 4 * per_register));
 }
 
 }  // namespace vectorized

@@ -10,8 +10,6 @@
 namespace piquant {
 namespace {
 
-constexpr size_t random_block = size_t{1} << random_block_bits;  // elements
-
 // What operations without random words are given.
 struct NoWords {
     struct Source {
@@ -20,20 +18,19 @@ struct NoWords {
     explicit NoWords(const Source&) {}
 };
 
-// The wheels for elements index .. index + n - 1, which share a block of 65,536, each from where the first element
-// meets it. An object of its own, apart from the positions of the loop: its address is known elsewhere, so the compiler
-// thinks that every store may change it.
+// The wheels for elements index .. index + n - 1, which share a key period, each from where the first element
+// meets it. An object apart from the positions of the loop: its address escapes, so the compiler has to assume that
+// every store may change it.
 class Wheels {
 public:
-    // Each wheel goes on beyond its end for as long as take() reads, so that nobody has to look where the end is in
-    // between.
+    // Each wheel is continued beyond its end for as long as take() reads, so that the end can lie within a read.
     static constexpr size_t beyond = 2 * simd::lanes;
     static_assert(beyond <= left_wheel && beyond <= right_wheel && beyond <= factor_wheel);
 
     // Out of line: one copy serves all kernels.
     __attribute__((noinline)) Wheels(uint64_t seed, uint64_t index, size_t n)
-        : odd(index % 2 != 0), keys_(block_keys(seed, index >> random_block_bits)) {
-        const auto pair = static_cast<uint32_t>(index % random_block) >> 1;
+        : odd(index % 2 != 0), keys_(period_keys(seed, index >> key_period_bits)) {
+        const auto pair = static_cast<uint32_t>(index % key_period) >> 1;
         const size_t count = n / 2 + (odd ? 1 : 0);
         fill<left_wheel>(left, 0, pair, count);
         fill<right_wheel>(right, left_wheel, pair, count);
@@ -82,7 +79,7 @@ private:
         return x ^ shift_right_logical<16>(x);
     }
 
-    BlockKeys keys_;
+    PeriodKeys keys_;
 };
 
 template <bool Interleaved>

@@ -11,53 +11,47 @@
 namespace piquant {
 namespace {
 
-enum class Reach { narrow, medium, wide };  // codes of at most 8 bits, of 16, of 32
-
-constexpr Reach reach_of(int bits) {
-    return bits <= 8 ? Reach::narrow : bits == 16 ? Reach::medium : Reach::wide;
-}
-
 // Whether inverse * 65536 is finite in T. It is not for scales of at most 2^-112 (float32) or 2^-1007; those are left
 // to the element loops.
-template <class F>
+template <class Float>
 inline bool stochastic_inverse_fits(const KernelArgs& a) {
-    using T = typename F::compute;
+    using T = typename Float::compute;
     const T scaled = static_cast<T>(a.inverse) * T{65536};
     return scaled - scaled == 0;
 }
 
 namespace simd {
 
-template <class F>
-using vec = decltype(splat(typename F::compute{}));
+template <class Float>
+using vec = decltype(splat(typename Float::compute{}));
 
-// 2 * lanes elements in order, where the instruction set has nothing better for F.
-template <class F>
-PIQUANT_INLINE void load2(F type, const void* p, vec<F>& a, vec<F>& b) {
+// 2 * lanes elements in order, where the instruction set has nothing better for Float.
+template <class Float>
+PIQUANT_INLINE void load2(Float type, const void* p, vec<Float>& a, vec<Float>& b) {
     a = load(type, p);
-    b = load(type, static_cast<const unsigned char*>(p) + bytes_for(lanes, F::bits));
+    b = load(type, static_cast<const unsigned char*>(p) + bytes_for(lanes, Float::bits));
 }
 
 // 2 * lanes elements at p as a pair.
-template <class F, bool Interleaved = interleaved<F>>
-PIQUANT_INLINE void load_pair(const unsigned char* p, vec<F>& a, vec<F>& b) {
+template <class Float, bool Interleaved = interleaved<Float>>
+PIQUANT_INLINE void load_pair(const unsigned char* p, vec<Float>& a, vec<Float>& b) {
     if constexpr (Interleaved) {
-        load_interleaved(F{}, p, a, b);
+        load_interleaved(Float{}, p, a, b);
     } else {
-        load2(F{}, p, a, b);
+        load2(Float{}, p, a, b);
     }
 }
 
-// Whether a kernel for codes of reach W takes the elements of F as evens and odds.
-template <class F, Reach W>
-constexpr bool interleaved_for = W != Reach::wide && interleaved<F>;
+// Whether a kernel for codes of such a width takes the elements of Float as evens and odds.
+template <class Float, CodeWidth Width>
+constexpr bool interleaved_for = Width != CodeWidth::up_to_32 && interleaved<Float>;
 
-template <class F, Reach W, Round R>
-using WordsOf = std::conditional_t<R == Round::stochastic, WordStream<interleaved_for<F, W>>, NoWords>;
+template <class Float, CodeWidth Width, Round Rounding>
+using WordsFor = std::conditional_t<Rounding == Round::stochastic, WordStream<interleaved_for<Float, Width>>, NoWords>;
 
 // Rounds 2 * lanes elements at p into a pair of vectors: rounder(p, words, a, b). Capped: no integer exceeds what makes
 // quant_max of the zero point. Without it a vector saves an instruction, where conversion saturates.
-template <class F, Reach W, Round R, bool Capped = true>
+template <class Float, CodeWidth Width, Round Rounding, bool Capped = true>
 class Rounder;
 
 // Largest and smallest integer that r may be, for clamp(r + zero_point, quant_min, quant_max).
@@ -81,10 +75,10 @@ inline T lowest_integer(const KernelArgs& a) {
 //
 // The factor goes into the inverse, which is exact (see stochastic_inverse_fits): x * (inverse * 65536) rounds like
 // (x * inverse) * 65536, except where the latter is subnormal, and both round to zero.
-template <class F, Round R, bool Capped>
-class Rounder<F, Reach::narrow, R, Capped> {
-    static_assert(Capped || (simd::conversion_saturates<F> && R == Round::nearest));
-    using T = typename F::compute;
+template <class Float, Round Rounding, bool Capped>
+class Rounder<Float, CodeWidth::up_to_8, Rounding, Capped> {
+    static_assert(Capped || (simd::conversion_saturates<Float> && Rounding == Round::nearest));
+    using T = typename Float::compute;
 
 public:
     explicit Rounder(const KernelArgs& a)
@@ -93,7 +87,7 @@ public:
     template <class Words>
     PIQUANT_INLINE void operator()(const unsigned char* p, [[maybe_unused]] Words& words, i32& a, i32& b) const {
         fixed_point(p, a, b);
-        if constexpr (R == Round::stochastic) {
+        if constexpr (Rounding == Round::stochastic) {
             i32 u;
             i32 v;
             expand(words.take(), u, v);
@@ -105,31 +99,31 @@ public:
     // Nearest: the integers themselves. Stochastic: they are the upper halves of the lanes, once a random word is
     // added.
     PIQUANT_INLINE void fixed_point(const unsigned char* p, i32& a, i32& b) const {
-        vec<F> x;
-        vec<F> y;
-        load_pair<F>(p, x, y);
+        vec<Float> x;
+        vec<Float> y;
+        load_pair<Float>(p, x, y);
         a = integer(x * inverse_);
         b = integer(y * inverse_);
     }
 
 private:
-    PIQUANT_INLINE i32 integer(vec<F> y) const {
+    PIQUANT_INLINE i32 integer(vec<Float> y) const {
         if constexpr (Capped) {
             y = min_or_nan(y, limit_);
         }
         return to_i32(y);
     }
 
-    static constexpr T factor = R == Round::nearest ? 1 : 65536;
-    vec<F> inverse_;
-    vec<F> limit_;
+    static constexpr T factor = Rounding == Round::nearest ? 1 : 65536;
+    vec<Float> inverse_;
+    vec<Float> limit_;
 };
 
 // For codes of 16 bits. Nearest as above, exact for y > -2^31. Stochastic rounding needs the remainder apart, since
 // integer and fraction no longer share 32 bits; there y is clamped at both ends, and NaN is the lower.
-template <class F, Round R>
-class Rounder<F, Reach::medium, R> {
-    using T = typename F::compute;
+template <class Float, Round Rounding>
+class Rounder<Float, CodeWidth::up_to_16, Rounding> {
+    using T = typename Float::compute;
 
 public:
     explicit Rounder(const KernelArgs& a)
@@ -141,12 +135,12 @@ public:
 
     template <class Words>
     PIQUANT_INLINE void operator()(const unsigned char* p, Words& words, i32& a, i32& b) const {
-        if constexpr (R == Round::nearest) {
+        if constexpr (Rounding == Round::nearest) {
             nearest_(p, words, a, b);
         } else {
-            vec<F> x;
-            vec<F> y;
-            load_pair<F>(p, x, y);
+            vec<Float> x;
+            vec<Float> y;
+            load_pair<Float>(p, x, y);
             i32 u;
             i32 v;
             expand(words.take(), u, v);
@@ -156,38 +150,38 @@ public:
     }
 
 private:
-    PIQUANT_INLINE i32 rounded(vec<F> x, i32 word) const {
-        const vec<F> y = min_number(max_number(x * inverse_, lowest_), highest_);
+    PIQUANT_INLINE i32 rounded(vec<Float> x, i32 word) const {
+        const vec<Float> y = min_number(max_number(x * inverse_, lowest_), highest_);
         const i32 nearest = to_i32(y);
-        const i32 remainder = to_i32((y - to<vec<F>>(nearest)) * two16_);
+        const i32 remainder = to_i32((y - to<vec<Float>>(nearest)) * two16_);
         return nearest + shift_right_arithmetic<16>(remainder + word);
     }
 
-    Rounder<F, Reach::narrow, Round::nearest> nearest_;
-    vec<F> inverse_;
-    vec<F> lowest_;
-    vec<F> highest_;
-    vec<F> two16_;
+    Rounder<Float, CodeWidth::up_to_8, Round::nearest> nearest_;
+    vec<Float> inverse_;
+    vec<Float> lowest_;
+    vec<Float> highest_;
+    vec<Float> two16_;
 };
 
 // Integral doubles, which hold any 32-bit code plus any 32-bit zero point exactly; NaN and infinities stay.
-template <class F, Round R>
-class Rounder<F, Reach::wide, R> {
-    using T = typename F::compute;
+template <class Float, Round Rounding>
+class Rounder<Float, CodeWidth::up_to_32, Rounding> {
+    using T = typename Float::compute;
 
 public:
     explicit Rounder(const KernelArgs& a) : inverse_(splat(static_cast<T>(a.inverse))), two16_(splat(65536.0)) {}
 
     template <class Words>
     PIQUANT_INLINE void operator()(const unsigned char* p, [[maybe_unused]] Words& words, f64& a, f64& b) const {
-        vec<F> first;
-        vec<F> second;
-        load2(F{}, p, first, second);
+        vec<Float> first;
+        vec<Float> second;
+        load2(Float{}, p, first, second);
         const f64 x = to<f64>(first * inverse_);
         const f64 y = to<f64>(second * inverse_);
         a = round_even(x);
         b = round_even(y);
-        if constexpr (R == Round::stochastic) {
+        if constexpr (Rounding == Round::stochastic) {
             i32 u;
             i32 v;
             expand(words.take(), u, v);
@@ -202,7 +196,7 @@ private:
         return nearest + to<f64>(shift_right_arithmetic<16>(remainder + word));
     }
 
-    vec<F> inverse_;
+    vec<Float> inverse_;
     f64 two16_;
 };
 

@@ -16,10 +16,10 @@ struct KernelArgs {
     uint64_t quant_min;
     uint64_t quant_max;
     uint64_t seed;
-    uint64_t offset;  // index of element 0 in the sequence of random words
-    bool is_signed;   // the code type
-    bool stream;      // non-temporal stores for whole output lines
-    size_t ahead;     // bytes that what is read is prefetched ahead of its use; 0: not at all
+    uint64_t offset;           // index of element 0 in the sequence of random words
+    bool is_signed;            // the code type
+    bool non_temporal;         // stores of whole output lines bypass the caches
+    size_t prefetch_distance;  // bytes from what is read to what is prefetched meanwhile; 0: no prefetches
 };
 
 // Extent of data together with zero: lo = min(0, min x), hi = max(0, max x). Both are meaningless when the data holds a
@@ -39,44 +39,38 @@ inline Extent merge(const Extent& a, const Extent& b) {
 using Kernel = void (*)(const KernelArgs&);
 using MinMaxKernel = Extent (*)(const void* in, size_t n);
 
-constexpr int width_count = 6;  // 2, 4, 8, 16, 32, 64 bits
-
-constexpr int width_index(int bits) {
-    int i = 0;
-    while ((2 << i) != bits) {
-        ++i;
-    }
-    return i;
-}
-
 enum class Operation { quantize, dequantize, quantize_dequantize };
+
+// Each is the work of one unit of src/isa. Widths by width_index(), classes of widths by code_width().
+using QuantizeKernels = Kernel[float_count][width_count][2];                    // [from][to][Round]
+using DequantizeKernels = Kernel[width_count][float_count][2];                  // [from][to][Reduce]
+using QuantizeDequantizeKernels = Kernel[float_count][code_width_count][2][2];  // [float][code][Round][Reduce]
+using MinMaxKernels = MinMaxKernel[float_count];
 
 struct KernelTable {
     const char* name;
-    uint64_t required;                                 // features of the CPU, see cpu/features.hpp
-    Kernel quantize[float_count][code_count][2];       // [from][to][Round]
-    Kernel dequantize[code_count][float_count][2];     // [from][to][Reduce]
-    Kernel requantize[float_count][code_count][2][2];  // [float][code][Round][Reduce]
-    MinMaxKernel minmax[float_count];
-    // Twins of quantize and dequantize, by width_index; null for the scalar set, which has no vectors to compare with.
-    Kernel traffic[width_count][width_count][2];  // [from][to][Reduce]
-    MinMaxKernel read_traffic;                    // n in bytes
+    uint64_t required;  // features of the CPU, see cpu/features.hpp
+    const QuantizeKernels& quantize;
+    const DequantizeKernels& dequantize;
+    const QuantizeDequantizeKernels& quantize_dequantize;
+    const MinMaxKernels& minmax;
 };
 
 namespace {
 
 // The kernel of an operation between a float type and a code type.
-inline Kernel find_kernel(const KernelTable& table, Operation operation, DType real, DType code, Round round_mode,
-                          Reduce reduce_op) {
-    const int f = float_index(real);
-    const int q = code_index(code);
+inline Kernel find_kernel(const KernelTable& table, Operation operation, DType float_dtype, DType code_dtype,
+                          Round round_mode, Reduce reduce_op) {
+    const int f = float_index(float_dtype);
+    const int bits = info(code_dtype).bits;
     const int round = static_cast<int>(round_mode);
     const int reduce = static_cast<int>(reduce_op);
-    return operation == Operation::quantize     ? table.quantize[f][q][round]
-           : operation == Operation::dequantize ? table.dequantize[q][f][reduce]
-                                                : table.requantize[f][q][round][reduce];
+    switch (operation) {
+        case Operation::quantize: return table.quantize[f][width_index(bits)][round];
+        case Operation::dequantize: return table.dequantize[width_index(bits)][f][reduce];
+        default: return table.quantize_dequantize[f][static_cast<int>(code_width(bits))][round][reduce];
+    }
 }
 
 }  // namespace
-
 }  // namespace piquant

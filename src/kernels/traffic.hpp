@@ -2,28 +2,28 @@
 // a kernel takes beyond its twin is its own cost; what the twin takes is the memory's.
 #pragma once
 
-#include "kernels/drive.hpp"
+#include "kernels/walk.hpp"
 
 namespace piquant {
 namespace {
 namespace vectorized {
 
-template <int InBits, int OutBits, Reduce O>
-class TrafficOp {
+template <int InBits, int OutBits, Reduce Reduction>
+class TrafficStep {
 public:
     static constexpr int in_bits = InBits;
     static constexpr int out_bits = OutBits;
     // Whole registers on both sides.
-    static constexpr size_t block = simd::width * 8 / (InBits < OutBits ? InBits : OutBits);
-    static constexpr bool reads_output = O == Reduce::add;
+    static constexpr size_t elements = simd::width * 8 / (InBits < OutBits ? InBits : OutBits);
+    static constexpr bool reads_output = Reduction == Reduce::add;
     using Words = NoWords;
 
-    explicit TrafficOp(const KernelArgs&) : pattern_(simd::splat_pattern(0x5a5a5a5a)) {}
+    explicit TrafficStep(const KernelArgs&) : pattern_(simd::splat_pattern(0x5a5a5a5a)) {}
 
-    template <simd::Store S>
-    PIQUANT_INLINE void block_at(const unsigned char* in, unsigned char* out, NoWords&) const {
-        load<bytes_for(block, InBits) / simd::width>(in);
-        store<S, bytes_for(block, OutBits) / simd::width>(out);
+    template <simd::Store Storing>
+    PIQUANT_INLINE void run(const unsigned char* in, unsigned char* out, NoWords&) const {
+        load<bytes_for(elements, InBits) / simd::width>(in);
+        store<Storing, bytes_for(elements, OutBits) / simd::width>(out);
     }
 
 private:
@@ -36,23 +36,23 @@ private:
             load<Registers - 1>(in + simd::width);
         }
     }
-    template <simd::Store S, size_t Registers>
+    template <simd::Store Storing, size_t Registers>
     PIQUANT_INLINE void store(unsigned char* out) const {
-        if constexpr (O == Reduce::add) {
+        if constexpr (Reduction == Reduce::add) {
             simd::touch(simd::load_bytes(out));
         }
-        simd::put<S>(out, pattern_);
+        simd::put<Storing>(out, pattern_);
         if constexpr (Registers > 1) {
-            store<S, Registers - 1>(out + simd::width);
+            store<Storing, Registers - 1>(out + simd::width);
         }
     }
 
     simd::bytes pattern_;
 };
 
-template <int InBits, int OutBits, Reduce O>
+template <int InBits, int OutBits, Reduce Reduction>
 void traffic(const KernelArgs& a) {
-    drive<TrafficOp<InBits, OutBits, O>>(a);
+    walk<TrafficStep<InBits, OutBits, Reduction>>(a);
 }
 
 // The twin of minmax.

@@ -37,10 +37,10 @@ struct words<true> {
     i32 u, v;
 };
 
-template <class F>
+template <class Float>
 constexpr bool conversion_saturates = false;
-template <class F>
-constexpr bool interleaved = F::dtype == DType::bfloat16;
+template <class Float>
+constexpr bool interleaved = Float::dtype == DType::bfloat16;
 
 // --- memory ----------------------------------------------------------------------------------------------------
 
@@ -61,21 +61,21 @@ inline void touch(bytes b) {
     __asm__ volatile("" : : "x"(b.v));
 }
 
-template <Store S>
+template <Store Storing>
 inline void put256(void* p, __m256i v) {
-    if constexpr (S == Store::stream) {
+    if constexpr (Storing == Store::non_temporal) {
         _mm256_stream_si256(static_cast<__m256i*>(p), v);
     } else {
         _mm256_storeu_si256(static_cast<__m256i*>(p), v);
     }
 }
-template <Store S>
+template <Store Storing>
 inline void put(void* p, bytes b) {
-    put256<S>(p, b.v);
+    put256<Storing>(p, b.v);
 }
-template <Store S>
+template <Store Storing>
 inline void put(void* p, i32 a) {
-    put256<S>(p, a.v);
+    put256<Storing>(p, a.v);
 }
 
 inline f32 load(float32, const void* p) {
@@ -100,25 +100,25 @@ inline void load_interleaved(bfloat16, const void* p, f32& a, f32& b) {
     b.v = _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
 }
 
-template <Store S, bool Interleaved>
+template <Store Storing, bool Interleaved>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
-    put256<S>(d, _mm256_castps_si256(a.v));
-    put256<S>(d + width, _mm256_castps_si256(b.v));
+    put256<Storing>(d, _mm256_castps_si256(a.v));
+    put256<Storing>(d + width, _mm256_castps_si256(b.v));
 }
-template <Store S, bool Interleaved>
+template <Store Storing, bool Interleaved>
 inline void store2(float64, void* p, f64 a, f64 b) {
     auto* d = static_cast<char*>(p);
-    put256<S>(d, _mm256_castpd_si256(a.lo));
-    put256<S>(d + width, _mm256_castpd_si256(a.hi));
-    put256<S>(d + 2 * width, _mm256_castpd_si256(b.lo));
-    put256<S>(d + 3 * width, _mm256_castpd_si256(b.hi));
+    put256<Storing>(d, _mm256_castpd_si256(a.lo));
+    put256<Storing>(d + width, _mm256_castpd_si256(a.hi));
+    put256<Storing>(d + 2 * width, _mm256_castpd_si256(b.lo));
+    put256<Storing>(d + 3 * width, _mm256_castpd_si256(b.hi));
 }
-template <Store S, bool Interleaved>
+template <Store Storing, bool Interleaved>
 inline void store2(float16, void* p, f32 a, f32 b) {
     const __m128i lo = _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m128i hi = _mm256_cvtps_ph(b.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    put256<S>(p, _mm256_set_m128i(hi, lo));
+    put256<Storing>(p, _mm256_set_m128i(hi, lo));
 }
 
 // Each float in bfloat16 in the upper half of its lane, rounded half to even: add 0x7fff plus the lowest kept bit,
@@ -129,14 +129,14 @@ inline __m256i bfloat16_above(f32 x) {
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     return _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
 }
-template <Store S, bool Interleaved>
+template <Store Storing, bool Interleaved>
 inline void store2(bfloat16, void* p, f32 a, f32 b) {
     const __m256i lo = _mm256_srli_epi32(bfloat16_above(a), 16);
     if constexpr (Interleaved) {
-        put256<S>(p, _mm256_blend_epi16(lo, bfloat16_above(b), 0xaa));
+        put256<Storing>(p, _mm256_blend_epi16(lo, bfloat16_above(b), 0xaa));
     } else {
         const __m256i packed = _mm256_packus_epi32(lo, _mm256_srli_epi32(bfloat16_above(b), 16));
-        put256<S>(p, _mm256_permute4x64_epi64(packed, 0xd8));
+        put256<Storing>(p, _mm256_permute4x64_epi64(packed, 0xd8));
     }
 }
 
@@ -206,8 +206,8 @@ inline i32 to_i32(f64 x) {
     return {_mm256_set_m128i(_mm256_cvtpd_epi32(x.hi), _mm256_cvtpd_epi32(x.lo))};
 }
 
-template <class V>
-inline V to(i32 a);
+template <class Vector>
+inline Vector to(i32 a);
 template <>
 inline f32 to<f32>(i32 a) {
     return {_mm256_cvtepi32_ps(a.v)};
@@ -216,14 +216,14 @@ template <>
 inline f64 to<f64>(i32 a) {
     return {_mm256_cvtepi32_pd(_mm256_castsi256_si128(a.v)), _mm256_cvtepi32_pd(_mm256_extracti128_si256(a.v, 1))};
 }
-template <class V>
-inline V to(f32 a);
+template <class Vector>
+inline Vector to(f32 a);
 template <>
 inline f64 to<f64>(f32 a) {
     return {_mm256_cvtps_pd(_mm256_castps256_ps128(a.v)), _mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1))};
 }
-template <class V>
-inline V to(f64 a);
+template <class Vector>
+inline Vector to(f64 a);
 template <>
 inline f64 to<f64>(f64 a) {
     return a;

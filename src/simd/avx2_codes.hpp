@@ -9,81 +9,58 @@ namespace simd {
 
 // --- widen -----------------------------------------------------------------------------------------------------
 
-PIQUANT_INLINE void load_codes4(uint8, const unsigned char* p, i32 (&c)[4]) {
-    PIQUANT_UNROLL
-    for (size_t k = 0; k < 4; ++k) {
-        c[k].v = _mm256_cvtepu8_epi32(load64(p + 8 * k));
-    }
-}
-PIQUANT_INLINE void load_codes4(int8, const unsigned char* p, i32 (&c)[4]) {
-    PIQUANT_UNROLL
-    for (size_t k = 0; k < 4; ++k) {
-        c[k].v = _mm256_cvtepi8_epi32(load64(p + 8 * k));
-    }
-}
-PIQUANT_INLINE void load_codes4(uint16, const unsigned char* p, i32 (&c)[4]) {
-    PIQUANT_UNROLL
-    for (size_t k = 0; k < 4; ++k) {
-        c[k].v = _mm256_cvtepu16_epi32(load128(p + 16 * k));
-    }
-}
-PIQUANT_INLINE void load_codes4(int16, const unsigned char* p, i32 (&c)[4]) {
-    PIQUANT_UNROLL
-    for (size_t k = 0; k < 4; ++k) {
-        c[k].v = _mm256_cvtepi16_epi32(load128(p + 16 * k));
-    }
-}
-// Codes as 16-bit words, two to a lane.
-inline i32 as_words(uint8, const unsigned char* p) {
-    return {_mm256_cvtepu8_epi16(load128(p))};
-}
-inline i32 as_words(int8, const unsigned char* p) {
-    return {_mm256_cvtepi8_epi16(load128(p))};
-}
-template <class Q>
-inline i32 as_words(Q, const unsigned char* p) {
-    static_assert(Q::bits == 16);
-    return load_i32(p);
-}
 inline __m256i broadcast_word(const unsigned char* p) {
     int32_t word;
     __builtin_memcpy(&word, p, sizeof word);
     return _mm256_set1_epi32(word);
 }
-// Eight nibbles fill a 32-bit word: broadcast it, and lane l shifts by 4 l. Signed fields go to the top of the lane
-// and come back with an arithmetic shift.
-PIQUANT_INLINE void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
-    const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
-    PIQUANT_UNROLL
-    for (size_t k = 0; k < 4; ++k) {
-        c[k].v = _mm256_and_si256(_mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts), _mm256_set1_epi32(15));
+// Eight nibbles fill a 32-bit word: broadcast it, and lane l shifts by 4 l. Sixteen crumbs do: two vectors out of each.
+template <int Bits>
+PIQUANT_INLINE void load_codes4_in_order(const unsigned char* p, i32 (&c)[4]) {
+    if constexpr (Bits == 2) {
+        const __m256i shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+        PIQUANT_UNROLL
+        for (size_t k = 0; k < 2; ++k) {
+            const __m256i low = _mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts);
+            c[2 * k].v = _mm256_and_si256(low, _mm256_set1_epi32(3));
+            c[2 * k + 1].v = _mm256_and_si256(_mm256_srli_epi32(low, 16), _mm256_set1_epi32(3));
+        }
+    } else {
+        const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+        PIQUANT_UNROLL
+        for (size_t k = 0; k < 4; ++k) {
+            if constexpr (Bits == 4) {
+                c[k].v = _mm256_and_si256(_mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts), _mm256_set1_epi32(15));
+            } else if constexpr (Bits == 8) {
+                c[k].v = _mm256_cvtepu8_epi32(load64(p + 8 * k));
+            } else {
+                c[k].v = _mm256_cvtepu16_epi32(load128(p + 16 * k));
+            }
+        }
     }
 }
-PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
-    const __m256i shifts = _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0);
-    PIQUANT_UNROLL
-    for (size_t k = 0; k < 4; ++k) {
-        c[k].v = _mm256_srai_epi32(_mm256_sllv_epi32(broadcast_word(p + 4 * k), shifts), 28);
+// Codes as 16-bit words, two to a lane.
+template <int Bits>
+inline i32 as_words(const unsigned char* p) {
+    if constexpr (Bits == 8) {
+        return {_mm256_cvtepu8_epi16(load128(p))};
+    } else {
+        return load_i32(p);
     }
 }
-// Sixteen crumbs fill a 32-bit word: two vectors out of each.
-PIQUANT_INLINE void load_codes4(uint2, const unsigned char* p, i32 (&c)[4]) {
-    const __m256i shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
-    PIQUANT_UNROLL
-    for (size_t k = 0; k < 2; ++k) {
-        const __m256i low = _mm256_srlv_epi32(broadcast_word(p + 4 * k), shifts);
-        c[2 * k].v = _mm256_and_si256(low, _mm256_set1_epi32(3));
-        c[2 * k + 1].v = _mm256_and_si256(_mm256_srli_epi32(low, 16), _mm256_set1_epi32(3));
-    }
+template <class Vector>
+inline Vector from_pattern(i32 x);
+template <>
+inline f32 from_pattern<f32>(i32 x) {
+    return {_mm256_castsi256_ps(x.v)};
 }
-PIQUANT_INLINE void load_codes4(int2, const unsigned char* p, i32 (&c)[4]) {
-    const __m256i shifts = _mm256_setr_epi32(14, 12, 10, 8, 6, 4, 2, 0);
-    PIQUANT_UNROLL
-    for (size_t k = 0; k < 2; ++k) {
-        const __m256i high = _mm256_sllv_epi32(broadcast_word(p + 4 * k), shifts);
-        c[2 * k].v = _mm256_srai_epi32(_mm256_slli_epi32(high, 16), 30);
-        c[2 * k + 1].v = _mm256_srai_epi32(high, 30);
-    }
+// Unpacking works in halves: they exchange their middle pieces first.
+template <>
+inline f64 from_pattern<f64>(i32 x) {
+    const __m256i pieces = _mm256_permute4x64_epi64(x.v, 0xd8);
+    const __m256i exponent = _mm256_set1_epi32(0x43300000);
+    return {_mm256_castsi256_pd(_mm256_unpacklo_epi32(pieces, exponent)),
+            _mm256_castsi256_pd(_mm256_unpackhi_epi32(pieces, exponent))};
 }
 
 // --- narrow ----------------------------------------------------------------------------------------------------
@@ -264,9 +241,9 @@ inline table32 make_table(const float (&entries)[16]) {
 inline f32 entries_of(i32 fields, table32 t) {
     return {_mm256_permutevar8x32_ps(t.v, fields.v)};
 }
-template <class Q>
-PIQUANT_INLINE void lookup(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
-    static_assert(Q::bits == 2);
+template <int Bits>
+PIQUANT_INLINE void lookup_in_order(const unsigned char* p, table32 t, f32 (&v)[4]) {
+    static_assert(Bits == 2);
     PIQUANT_UNROLL
     for (size_t k = 0; k < 2; ++k) {
         const __m256i shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
@@ -276,9 +253,9 @@ PIQUANT_INLINE void lookup(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
     }
 }
 // Two fields to a lane, the even one below the odd one: pair k at p.
-template <class Q>
-inline i32 paired_fields(Q, const unsigned char* p, int k) {
-    if constexpr (Q::bits == 4) {
+template <int Bits>
+inline i32 paired_fields(const unsigned char* p, int k) {
+    if constexpr (Bits == 4) {
         return {_mm256_cvtepu8_epi32(load64(p + 8 * k))};
     } else {
         return {_mm256_srlv_epi32(broadcast_word(p + 4 * k), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28))};
@@ -297,10 +274,10 @@ inline table16 make_table(const uint16_t (&entries)[16]) {
     const __m256i hi = _mm256_packus_epi16(_mm256_srli_epi16(e, 8), _mm256_srli_epi16(e, 8));
     return {_mm256_permute4x64_epi64(lo, 0x88), _mm256_permute4x64_epi64(hi, 0x88)};
 }
-template <class Q>
-PIQUANT_INLINE void lookup(Q, const unsigned char* p, table16 t, bytes (&v)[2]) {
+template <int Bits>
+PIQUANT_INLINE void lookup(const unsigned char* p, table16 t, bytes (&v)[2]) {
     __m256i fields;
-    if constexpr (Q::bits == 4) {
+    if constexpr (Bits == 4) {
         // Byte b as a word, beside itself shifted by four:   0000hhhhhhhhllll & 0000111100001111
         const __m256i b = _mm256_cvtepu8_epi16(load128(p));
         fields = _mm256_and_si256(_mm256_or_si256(b, _mm256_slli_epi16(b, 4)), _mm256_set1_epi16(0x0f0f));
@@ -319,3 +296,5 @@ PIQUANT_INLINE void lookup(Q, const unsigned char* p, table16 t, bytes (&v)[2]) 
 }  // namespace simd
 }  // namespace
 }  // namespace piquant
+
+#include "simd/interleaved.hpp"

@@ -48,10 +48,10 @@ struct words<true> {
     i32 u, v;
 };
 
-template <class F>
+template <class Float>
 constexpr bool conversion_saturates = false;
-template <class F>
-constexpr bool interleaved = F::dtype == DType::bfloat16;
+template <class Float>
+constexpr bool interleaved = Float::dtype == DType::bfloat16;
 
 // --- pieces ----------------------------------------------------------------------------------------------------
 
@@ -93,17 +93,17 @@ inline void touch(bytes b) {
 #endif
 }
 
-template <Store S>
+template <Store Storing>
 inline void put512(void* p, __m512i v) {
-    if constexpr (S == Store::stream) {
+    if constexpr (Storing == Store::non_temporal) {
         _mm512_stream_si512(static_cast<__m512i*>(p), v);
     } else {
         _mm512_storeu_si512(p, v);
     }
 }
-template <Store S, class V>
-inline void put(void* p, V a) {
-    put512<S>(p, a.v);
+template <Store Storing, class Vector>
+inline void put(void* p, Vector a) {
+    put512<Storing>(p, a.v);
 }
 
 inline f32 load(float32, const void* p) {
@@ -127,30 +127,30 @@ inline void load_interleaved(bfloat16, const void* p, f32& a, f32& b) {
     b.v = _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
 }
 
-template <Store S, bool Interleaved>
+template <Store Storing, bool Interleaved>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
-    put512<S>(d, _mm512_castps_si512(a.v));
-    put512<S>(d + width, _mm512_castps_si512(b.v));
+    put512<Storing>(d, _mm512_castps_si512(a.v));
+    put512<Storing>(d + width, _mm512_castps_si512(b.v));
 }
-template <Store S, bool Interleaved>
+template <Store Storing, bool Interleaved>
 inline void store2(float64, void* p, f64 a, f64 b) {
     auto* d = static_cast<char*>(p);
-    put512<S>(d, _mm512_castpd_si512(a.lo));
-    put512<S>(d + width, _mm512_castpd_si512(a.hi));
-    put512<S>(d + 2 * width, _mm512_castpd_si512(b.lo));
-    put512<S>(d + 3 * width, _mm512_castpd_si512(b.hi));
+    put512<Storing>(d, _mm512_castpd_si512(a.lo));
+    put512<Storing>(d + width, _mm512_castpd_si512(a.hi));
+    put512<Storing>(d + 2 * width, _mm512_castpd_si512(b.lo));
+    put512<Storing>(d + 3 * width, _mm512_castpd_si512(b.hi));
 }
 // Through the caches each half goes by itself; a streaming store writes a whole line.
-template <Store S, bool Interleaved>
+template <Store Storing, bool Interleaved>
 inline void store2(float16, void* p, f32 a, f32 b) {
     const __m256i lo = _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m256i hi = _mm512_cvtps_ph(b.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    if constexpr (S == Store::cached) {
+    if constexpr (Storing == Store::cached) {
         _mm256_storeu_si256(static_cast<__m256i*>(p), lo);
         _mm256_storeu_si256(static_cast<__m256i*>(p) + 1, hi);
     } else {
-        put512<S>(p, join(lo, hi));
+        put512<Storing>(p, join(lo, hi));
     }
 }
 
@@ -163,7 +163,7 @@ inline void store2(float16, void* p, f32 a, f32 b) {
 //
 // Five instructions for 32 elements. Infinities, and NaNs that came from bfloat16, have lost nothing and stay.
 // (vcvtneps2bf16 would flush subnormals, and is not part of this instruction set.)
-template <Store S, bool Interleaved>
+template <Store Storing, bool Interleaved>
 inline void store2(bfloat16, void* p, f32 a, f32 b) {
     const __m512i one = _mm512_set1_epi16(1);
     const __m512i even = lower_halves<Interleaved>();
@@ -175,7 +175,7 @@ inline void store2(bfloat16, void* p, f32 a, f32 b) {
     constexpr int a_or_b_and_c = 0xf0 | (0xcc & 0xaa);
     const __m512i merged = _mm512_ternarylogic_epi32(lost, kept, one, a_or_b_and_c);
     const __mmask32 up = _mm512_cmpgt_epu16_mask(merged, _mm512_set1_epi16(-0x8000));
-    put512<S>(p, _mm512_mask_add_epi16(kept, up, kept, one));
+    put512<Storing>(p, _mm512_mask_add_epi16(kept, up, kept, one));
 }
 
 // --- float -----------------------------------------------------------------------------------------------------
@@ -218,16 +218,16 @@ inline f32 min_number(f32 x, f32 bound) {
 inline f64 min_number(f64 x, f64 bound) {
     return {_mm512_min_pd(x.lo, bound.lo), _mm512_min_pd(x.hi, bound.hi)};
 }
-template <class V>
-inline V min_or_nan(V x, V bound) {
+template <class Vector>
+inline Vector min_or_nan(Vector x, Vector bound) {
     return min_number(bound, x);
 }
 inline f64 round_even(f64 x) {
     constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;  // to a multiple of 2^0
     return {_mm512_roundscale_pd(x.lo, mode), _mm512_roundscale_pd(x.hi, mode)};
 }
-template <class V>
-inline V accumulate(V before, V v) {
+template <class Vector>
+inline Vector accumulate(Vector before, Vector v) {
     return before + v;
 }
 
@@ -240,8 +240,8 @@ inline i32 to_i32(f64 x) {
     return {join(_mm512_cvtpd_epi32(x.lo), _mm512_cvtpd_epi32(x.hi))};
 }
 
-template <class V>
-inline V to(i32 a);
+template <class Vector>
+inline Vector to(i32 a);
 template <>
 inline f32 to<f32>(i32 a) {
     return {_mm512_cvtepi32_ps(a.v)};
@@ -250,14 +250,14 @@ template <>
 inline f64 to<f64>(i32 a) {
     return {_mm512_cvtepi32_pd(_mm512_castsi512_si256(a.v)), _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(a.v, 1))};
 }
-template <class V>
-inline V to(f32 a);
+template <class Vector>
+inline Vector to(f32 a);
 template <>
 inline f64 to<f64>(f32 a) {
     return {_mm512_cvtps_pd(_mm512_castps512_ps256(a.v)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1))};
 }
-template <class V>
-inline V to(f64 a);
+template <class Vector>
+inline Vector to(f64 a);
 template <>
 inline f64 to<f64>(f64 a) {
     return a;

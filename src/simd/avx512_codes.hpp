@@ -9,40 +9,13 @@ namespace simd {
 
 // --- widen -----------------------------------------------------------------------------------------------------
 
-inline __m512i widen(uint8, const unsigned char* p) {
-    return _mm512_cvtepu8_epi32(load128(p));
-}
-inline __m512i widen(int8, const unsigned char* p) {
-    return _mm512_cvtepi8_epi32(load128(p));
-}
-inline __m512i widen(uint16, const unsigned char* p) {
-    return _mm512_cvtepu16_epi32(load256(p));
-}
-inline __m512i widen(int16, const unsigned char* p) {
-    return _mm512_cvtepi16_epi32(load256(p));
-}
 // Sixteen crumbs fill a 32-bit word: broadcast it (from memory that is a load and nothing else), and lane l shifts by
-// 2 l. Signed fields go to the top of the lane and come back with an arithmetic shift.
+// 2 l.
 inline __m512i broadcast_word(const unsigned char* p) {
     int32_t word;
     __builtin_memcpy(&word, p, sizeof word);
     return _mm512_set1_epi32(word);
 }
-inline __m512i widen(uint2, const unsigned char* p) {
-    return _mm512_and_si512(_mm512_srlv_epi32(broadcast_word(p), ramp(0, 2)), _mm512_set1_epi32(3));
-}
-inline __m512i widen(int2, const unsigned char* p) {
-    return _mm512_srai_epi32(_mm512_sllv_epi32(broadcast_word(p), ramp(30, -2)), 30);
-}
-// Always inlined: results in an array would go through memory otherwise.
-template <class Q>
-PIQUANT_INLINE void load_codes4(Q type, const unsigned char* p, i32 (&c)[4]) {
-    PIQUANT_UNROLL
-    for (size_t k = 0; k < 4; ++k) {
-        c[k].v = widen(type, p + bytes_for(k * lanes, Q::bits));
-    }
-}
-
 // Eight nibbles fill a 32-bit word. A vector takes two words, eight lanes each, out of one register of eight words:
 //
 //   lane      0  1  2 ..  7 |  8  9 .. 15
@@ -50,34 +23,6 @@ PIQUANT_INLINE void load_codes4(Q type, const unsigned char* p, i32 (&c)[4]) {
 //   shift     0  4  8 .. 28 |  0  4 .. 28       one variable shift
 inline __m512i nibble_words(__m512i words, int k) {
     return _mm512_permutexvar_epi32(_mm512_srli_epi32(ramp(16 * k, 1), 3), words);
-}
-PIQUANT_INLINE void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
-    const __m512i shifts = _mm512_and_si512(ramp(0, 4), _mm512_set1_epi32(28));
-    const __m512i words = _mm512_castsi256_si512(load256(p));
-    PIQUANT_UNROLL
-    for (int k = 0; k < 4; ++k) {
-        c[k].v = _mm512_and_si512(_mm512_srlv_epi32(nibble_words(words, k), shifts), _mm512_set1_epi32(15));
-    }
-}
-PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
-    const __m512i shifts = _mm512_and_si512(ramp(28, -4), _mm512_set1_epi32(28));
-    const __m512i words = _mm512_castsi256_si512(load256(p));
-    PIQUANT_UNROLL
-    for (int k = 0; k < 4; ++k) {
-        c[k].v = _mm512_srai_epi32(_mm512_sllv_epi32(nibble_words(words, k), shifts), 28);
-    }
-}
-// Codes as 16-bit words, two to a lane.
-inline i32 as_words(uint8, const unsigned char* p) {
-    return {_mm512_cvtepu8_epi16(load256(p))};
-}
-inline i32 as_words(int8, const unsigned char* p) {
-    return {_mm512_cvtepi8_epi16(load256(p))};
-}
-template <class Q>
-inline i32 as_words(Q, const unsigned char* p) {
-    static_assert(Q::bits == 16);
-    return load_i32(p);
 }
 // Vector k of the fields at p, each in the low bits of its lane with others above it.
 template <int Bits>
@@ -88,6 +33,44 @@ inline __m512i low_fields(const unsigned char* p, int k) {
     } else {
         return _mm512_srlv_epi32(broadcast_word(p + 4 * k), ramp(0, 2));
     }
+}
+// Always inlined: results in an array would go through memory otherwise.
+template <int Bits>
+PIQUANT_INLINE void load_codes4_in_order(const unsigned char* p, i32 (&c)[4]) {
+    PIQUANT_UNROLL
+    for (int k = 0; k < 4; ++k) {
+        if constexpr (Bits == 16) {
+            c[k].v = _mm512_cvtepu16_epi32(load256(p + 32 * k));
+        } else if constexpr (Bits == 8) {
+            c[k].v = _mm512_cvtepu8_epi32(load128(p + 16 * k));
+        } else {
+            c[k].v = _mm512_and_si512(low_fields<Bits>(p, k), _mm512_set1_epi32((1 << Bits) - 1));
+        }
+    }
+}
+// Codes as 16-bit words, two to a lane.
+template <int Bits>
+inline i32 as_words(const unsigned char* p) {
+    if constexpr (Bits == 8) {
+        return {_mm512_cvtepu8_epi16(load256(p))};
+    } else {
+        return load_i32(p);
+    }
+}
+template <class Vector>
+inline Vector from_pattern(i32 x);
+template <>
+inline f32 from_pattern<f32>(i32 x) {
+    return {_mm512_castsi512_ps(x.v)};
+}
+// One permutation for every eight doubles, that takes every second word from a register of exponents.
+template <>
+inline f64 from_pattern<f64>(i32 x) {
+    const __m512i exponent = _mm512_set1_epi32(0x43300000);
+    const __m512i lower = _mm512_setr_epi32(0, 16, 1, 16, 2, 16, 3, 16, 4, 16, 5, 16, 6, 16, 7, 16);
+    const __m512i upper = _mm512_setr_epi32(8, 16, 9, 16, 10, 16, 11, 16, 12, 16, 13, 16, 14, 16, 15, 16);
+    return {_mm512_castsi512_pd(_mm512_permutex2var_epi32(x.v, lower, exponent)),
+            _mm512_castsi512_pd(_mm512_permutex2var_epi32(x.v, upper, exponent))};
 }
 // 64 fields as bytes. A byte b is widened, shifted copies put every field at the bottom of a byte, a mask cleans up:
 //   4 bit   b | b << 4               0000hhhhhhhhllll & 0000111100001111
@@ -219,12 +202,12 @@ inline __m512i upper_halves(i32 a, i32 b, words<false> w, bytes zero) {
     const __mmask32 carries = _mm512_cmpgt_epu16_mask(l, w.complement);
     return _mm512_mask_add_epi16(_mm512_add_epi16(h, zero.v), carries, h, _mm512_add_epi16(zero.v, one));
 }
-template <class Words>
-inline loose<8> narrow4_upper(i32 a, i32 b, i32 c, i32 d, Words u_ab, Words u_cd, bytes zero) {
+template <class RandomWords>
+inline loose<8> narrow4_upper(i32 a, i32 b, i32 c, i32 d, RandomWords u_ab, RandomWords u_cd, bytes zero) {
     return {_mm512_packus_epi16(upper_halves(a, b, u_ab, zero), upper_halves(c, d, u_cd, zero))};
 }
-template <class Words>
-inline bytes narrow2_upper(i32 a, i32 b, Words u, bytes zero) {
+template <class RandomWords>
+inline bytes narrow2_upper(i32 a, i32 b, RandomWords u, bytes zero) {
     return {upper_halves(a, b, u, zero)};
 }
 template <bool Interleaved>
@@ -280,18 +263,18 @@ inline table32 make_table(const float (&entries)[16]) {
 inline f32 entries_of(i32 fields, table32 t) {
     return {_mm512_permutexvar_ps(fields.v, t.v)};
 }
-template <class Q>
-PIQUANT_INLINE void lookup(Q, const unsigned char* p, table32 t, f32 (&v)[4]) {
+template <int Bits>
+PIQUANT_INLINE void lookup_in_order(const unsigned char* p, table32 t, f32 (&v)[4]) {
     PIQUANT_UNROLL
     for (int k = 0; k < 4; ++k) {
-        v[k] = entries_of({low_fields<Q::bits>(p, k)}, t);
+        v[k] = entries_of({low_fields<Bits>(p, k)}, t);
     }
 }
 
 // Two fields to a lane, the even one below the odd one: pair k at p.
-template <class Q>
-inline i32 paired_fields(Q, const unsigned char* p, int k) {
-    if constexpr (Q::bits == 4) {
+template <int Bits>
+inline i32 paired_fields(const unsigned char* p, int k) {
+    if constexpr (Bits == 4) {
         return {_mm512_cvtepu8_epi32(load128(p + 16 * k))};
     } else {
         const __m512i shifts = _mm512_and_si512(ramp(0, 4), _mm512_set1_epi32(28));
@@ -310,10 +293,10 @@ inline table16 make_table(const uint16_t (&entries)[16]) {
     const __m128i hi = _mm256_cvtepi16_epi8(_mm256_srli_epi16(e, 8));
     return {_mm512_broadcast_i32x4(lo), _mm512_broadcast_i32x4(hi)};
 }
-template <class Q>
-PIQUANT_INLINE void lookup(Q, const unsigned char* p, table16 t, bytes (&v)[2]) {
+template <int Bits>
+PIQUANT_INLINE void lookup(const unsigned char* p, table16 t, bytes (&v)[2]) {
     const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
-    const __m512i fields = _mm512_permutexvar_epi64(order, fields_in_bytes<Q::bits>(p));
+    const __m512i fields = _mm512_permutexvar_epi64(order, fields_in_bytes<Bits>(p));
     const __m512i lo = _mm512_shuffle_epi8(t.lo, fields);
     const __m512i hi = _mm512_shuffle_epi8(t.hi, fields);
     v[0].v = _mm512_unpacklo_epi8(lo, hi);
@@ -323,3 +306,5 @@ PIQUANT_INLINE void lookup(Q, const unsigned char* p, table16 t, bytes (&v)[2]) 
 }  // namespace simd
 }  // namespace
 }  // namespace piquant
+
+#include "simd/interleaved.hpp"

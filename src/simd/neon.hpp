@@ -37,9 +37,9 @@ struct words {
     uint16x8_t v;
 };
 
-template <class F>
-constexpr bool conversion_saturates = F::bits < 64;
-template <class F>
+template <class Float>
+constexpr bool conversion_saturates = Float::bits < 64;
+template <class Float>
 constexpr bool interleaved = false;
 
 // --- memory ----------------------------------------------------------------------------------------------------
@@ -72,13 +72,13 @@ template <Store>
 inline void put128(void* p, uint8x16_t v) {
     vst1q_u8(static_cast<uint8_t*>(p), v);
 }
-template <Store S>
+template <Store Storing>
 inline void put(void* p, bytes b) {
-    put128<S>(p, b.v);
+    put128<Storing>(p, b.v);
 }
-template <Store S>
+template <Store Storing>
 inline void put(void* p, i32 a) {
-    put128<S>(p, vreinterpretq_u8_s32(a.v));
+    put128<Storing>(p, vreinterpretq_u8_s32(a.v));
 }
 
 inline f32 load(float32, const void* p) {
@@ -97,23 +97,23 @@ inline f32 load(bfloat16, const void* p) {
     return {vreinterpretq_f32_u16(vzip1q_u16(vdupq_n_u16(0), upper))};
 }
 
-template <Store S, bool>
+template <Store Storing, bool>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
-    put128<S>(d, vreinterpretq_u8_f32(a.v));
-    put128<S>(d + width, vreinterpretq_u8_f32(b.v));
+    put128<Storing>(d, vreinterpretq_u8_f32(a.v));
+    put128<Storing>(d + width, vreinterpretq_u8_f32(b.v));
 }
-template <Store S, bool>
+template <Store Storing, bool>
 inline void store2(float64, void* p, f64 a, f64 b) {
     auto* d = static_cast<char*>(p);
-    put128<S>(d, vreinterpretq_u8_f64(a.lo));
-    put128<S>(d + width, vreinterpretq_u8_f64(a.hi));
-    put128<S>(d + 2 * width, vreinterpretq_u8_f64(b.lo));
-    put128<S>(d + 3 * width, vreinterpretq_u8_f64(b.hi));
+    put128<Storing>(d, vreinterpretq_u8_f64(a.lo));
+    put128<Storing>(d + width, vreinterpretq_u8_f64(a.hi));
+    put128<Storing>(d + 2 * width, vreinterpretq_u8_f64(b.lo));
+    put128<Storing>(d + 3 * width, vreinterpretq_u8_f64(b.hi));
 }
-template <Store S, bool>
+template <Store Storing, bool>
 inline void store2(float16, void* p, f32 a, f32 b) {
-    put128<S>(p, vreinterpretq_u8_f16(vcvt_high_f16_f32(vcvt_f16_f32(a.v), b.v)));
+    put128<Storing>(p, vreinterpretq_u8_f16(vcvt_high_f16_f32(vcvt_f16_f32(a.v), b.v)));
 }
 
 // The bits plus the lowest bit of their upper half; with 0x7fff on top, that carries into the upper half exactly where
@@ -123,11 +123,11 @@ inline uint32x4_t plus_odd(uint32x4_t bits) {
 }
 // addhn: add, keep the upper halves. Three instructions a vector. Infinities, and NaNs that came from bfloat16, have a
 // lower half of zero and stay.
-template <Store S, bool>
+template <Store Storing, bool>
 PIQUANT_INLINE void store2(bfloat16, void* p, f32 a, f32 b) {
     const uint32x4_t carry = vdupq_n_u32(0x7fff);
     const uint16x4_t lo = vaddhn_u32(plus_odd(vreinterpretq_u32_f32(a.v)), carry);
-    put128<S>(p, vreinterpretq_u8_u16(vaddhn_high_u32(lo, plus_odd(vreinterpretq_u32_f32(b.v)), carry)));
+    put128<Storing>(p, vreinterpretq_u8_u16(vaddhn_high_u32(lo, plus_odd(vreinterpretq_u32_f32(b.v)), carry)));
 }
 
 // --- float -----------------------------------------------------------------------------------------------------
@@ -218,8 +218,8 @@ inline i32 to_i32(f64 x) {
     return {vuzp1q_s32(vreinterpretq_s32_s64(lo), vreinterpretq_s32_s64(hi))};
 }
 
-template <class V>
-inline V to(i32 a);
+template <class Vector>
+inline Vector to(i32 a);
 template <>
 inline f32 to<f32>(i32 a) {
     return {vcvtq_f32_s32(a.v)};
@@ -228,14 +228,14 @@ template <>
 inline f64 to<f64>(i32 a) {
     return {vcvtq_f64_s64(vmovl_s32(vget_low_s32(a.v))), vcvtq_f64_s64(vmovl_high_s32(a.v))};
 }
-template <class V>
-inline V to(f32 a);
+template <class Vector>
+inline Vector to(f32 a);
 template <>
 inline f64 to<f64>(f32 a) {
     return {vcvt_f64_f32(vget_low_f32(a.v)), vcvt_high_f64_f32(a.v)};
 }
-template <class V>
-inline V to(f64 a);
+template <class Vector>
+inline Vector to(f64 a);
 template <>
 inline f64 to<f64>(f64 a) {
     return a;

@@ -19,67 +19,49 @@ inline void extend_u8(uint8x16_t x, i32 (&c)[4]) {
         c[k].v = vreinterpretq_s32_u8(vqtbl1q_u8(x, index));
     }
 }
-inline void extend_s16(int16x8_t x, i32& lo, i32& hi) {
-    lo.v = vmovl_s16(vget_low_s16(x));
-    hi.v = vmovl_high_s16(x);
-}
-inline void extend_s8(int8x16_t x, i32 (&c)[4]) {
-    extend_s16(vmovl_s8(vget_low_s8(x)), c[0], c[1]);
-    extend_s16(vmovl_high_s8(x), c[2], c[3]);
-}
-
-PIQUANT_INLINE void load_codes4(uint8, const unsigned char* p, i32 (&c)[4]) {
-    extend_u8(load128(p), c);
-}
-PIQUANT_INLINE void load_codes4(int8, const unsigned char* p, i32 (&c)[4]) {
-    extend_s8(vreinterpretq_s8_u8(load128(p)), c);
-}
-PIQUANT_INLINE void load_codes4(uint16, const unsigned char* p, i32 (&c)[4]) {
-    const uint16x8_t zero = vdupq_n_u16(0);
-    PIQUANT_UNROLL
-    for (size_t k = 0; k < 2; ++k) {
-        const uint16x8_t x = vreinterpretq_u16_u8(load128(p + 16 * k));
-        c[2 * k].v = vreinterpretq_s32_u16(vzip1q_u16(x, zero));
-        c[2 * k + 1].v = vreinterpretq_s32_u16(vzip2q_u16(x, zero));
+// 16 fields as bytes: crumbs are repeated, and each copy shifted by its own amount (ushl: negative is right).
+template <int Bits>
+inline uint8x16_t fields_in_bytes(const unsigned char* p) {
+    if constexpr (Bits == 4) {
+        const uint8x8_t b = load64(p);
+        const uint8x8_t even = vand_u8(b, vdup_n_u8(15));
+        const uint8x8_t odd = vshr_n_u8(b, 4);
+        return vcombine_u8(vzip1_u8(even, odd), vzip2_u8(even, odd));
+    } else {
+        uint32_t word;
+        __builtin_memcpy(&word, p, sizeof word);
+        const uint8x16_t four = vreinterpretq_u8_u32(vdupq_n_u32(word));
+        const uint8x16_t spread = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+        const int8x16_t shifts = {0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6};
+        return vandq_u8(vshlq_u8(vqtbl1q_u8(four, spread), shifts), vdupq_n_u8(3));
     }
 }
-PIQUANT_INLINE void load_codes4(int16, const unsigned char* p, i32 (&c)[4]) {
-    PIQUANT_UNROLL
-    for (size_t k = 0; k < 2; ++k) {
-        extend_s16(vreinterpretq_s16_u8(load128(p + 16 * k)), c[2 * k], c[2 * k + 1]);
+template <int Bits, bool>
+PIQUANT_INLINE void load_codes4(const unsigned char* p, i32 (&c)[4]) {
+    if constexpr (Bits == 16) {
+        const uint16x8_t zero = vdupq_n_u16(0);
+        PIQUANT_UNROLL
+        for (size_t k = 0; k < 2; ++k) {
+            const uint16x8_t x = vreinterpretq_u16_u8(load128(p + 16 * k));
+            c[2 * k].v = vreinterpretq_s32_u16(vzip1q_u16(x, zero));
+            c[2 * k + 1].v = vreinterpretq_s32_u16(vzip2q_u16(x, zero));
+        }
+    } else if constexpr (Bits == 8) {
+        extend_u8(load128(p), c);
+    } else {
+        extend_u8(fields_in_bytes<Bits>(p), c);
     }
 }
-
-// Packed codes: repeat every byte once per field, and shift each copy by its own amount (ushl: positive is left).
-// Unsigned fields go to the bottom of the byte and are masked, signed ones to the top and shifted back arithmetically.
-//
-//   4-bit   copies of byte 0, 0, 1, 1, ...         right by 0, 4, 0, 4, ...    or left by 4, 0, 4, 0, ...
-//   2-bit   copies of byte 0, 0, 0, 0, 1, ...      right by 0, 2, 4, 6, ...    or left by 6, 4, 2, 0, ...
-inline uint8x16_t fields_of_nibbles(const unsigned char* p, int8x16_t shifts) {
-    const uint8x16_t copies = {0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7};
-    return vshlq_u8(vqtbl1q_u8(vcombine_u8(load64(p), vdup_n_u8(0)), copies), shifts);
+template <class Vector>
+inline Vector from_pattern(i32 x);
+template <>
+inline f32 from_pattern<f32>(i32 x) {
+    return {vreinterpretq_f32_s32(x.v)};
 }
-inline uint8x16_t fields_of_crumbs(const unsigned char* p, int8x16_t shifts) {
-    const uint8x16_t copies = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
-    uint32_t word;
-    __builtin_memcpy(&word, p, sizeof word);
-    return vshlq_u8(vqtbl1q_u8(vreinterpretq_u8_u32(vdupq_n_u32(word)), copies), shifts);
-}
-PIQUANT_INLINE void load_codes4(uint4, const unsigned char* p, i32 (&c)[4]) {
-    const int8x16_t shifts = {0, -4, 0, -4, 0, -4, 0, -4, 0, -4, 0, -4, 0, -4, 0, -4};
-    extend_u8(vandq_u8(fields_of_nibbles(p, shifts), vdupq_n_u8(15)), c);
-}
-PIQUANT_INLINE void load_codes4(int4, const unsigned char* p, i32 (&c)[4]) {
-    const int8x16_t shifts = {4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0};
-    extend_s8(vshrq_n_s8(vreinterpretq_s8_u8(fields_of_nibbles(p, shifts)), 4), c);
-}
-PIQUANT_INLINE void load_codes4(uint2, const unsigned char* p, i32 (&c)[4]) {
-    const int8x16_t shifts = {0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6};
-    extend_u8(vandq_u8(fields_of_crumbs(p, shifts), vdupq_n_u8(3)), c);
-}
-PIQUANT_INLINE void load_codes4(int2, const unsigned char* p, i32 (&c)[4]) {
-    const int8x16_t shifts = {6, 4, 2, 0, 6, 4, 2, 0, 6, 4, 2, 0, 6, 4, 2, 0};
-    extend_s8(vshrq_n_s8(vreinterpretq_s8_u8(fields_of_crumbs(p, shifts)), 6), c);
+template <>
+inline f64 from_pattern<f64>(i32 x) {
+    const int32x4_t exponent = vdupq_n_s32(0x43300000);
+    return {vreinterpretq_f64_s32(vzip1q_s32(x.v, exponent)), vreinterpretq_f64_s32(vzip2q_s32(x.v, exponent))};
 }
 
 // --- narrow ----------------------------------------------------------------------------------------------------
@@ -181,25 +163,6 @@ inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
 
 // --- table -------------------------------------------------------------------------------------------------------
 
-// 16 fields as bytes.
-template <int Bits>
-inline uint8x16_t fields_in_bytes(const unsigned char* p) {
-    if constexpr (Bits == 4) {
-        const uint8x8_t b = load64(p);
-        const uint8x8_t even = vand_u8(b, vdup_n_u8(15));
-        const uint8x8_t odd = vshr_n_u8(b, 4);
-        return vcombine_u8(vzip1_u8(even, odd), vzip2_u8(even, odd));
-    } else {
-        // Every byte four times over, each copy shifted to another field.
-        uint32_t word;
-        __builtin_memcpy(&word, p, sizeof word);
-        const uint8x16_t four = vreinterpretq_u8_u32(vdupq_n_u32(word));
-        const uint8x16_t spread = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
-        const int8x16_t shifts = {0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6, 0, -2, -4, -6};
-        return vandq_u8(vshlq_u8(vqtbl1q_u8(four, spread), shifts), vdupq_n_u8(3));
-    }
-}
-
 // Entries by byte: plane k holds byte k of all sixteen. tbl looks a plane up for 16 fields at once, and two steps of
 // interleaving put the bytes of each result together.
 template <int Bits>
@@ -210,9 +173,9 @@ struct table32 {
 inline table32 make_table(const float (&entries)[16]) {
     return {vld4q_u8(reinterpret_cast<const uint8_t*>(entries))};
 }
-template <class Q>
-PIQUANT_INLINE void lookup(Q, const unsigned char* p, const table32& t, f32 (&v)[4]) {
-    const uint8x16_t fields = fields_in_bytes<Q::bits>(p);
+template <int Bits, bool>
+PIQUANT_INLINE void lookup(const unsigned char* p, const table32& t, f32 (&v)[4]) {
+    const uint8x16_t fields = fields_in_bytes<Bits>(p);
     const uint8x16_t b0 = vqtbl1q_u8(t.plane.val[0], fields);
     const uint8x16_t b1 = vqtbl1q_u8(t.plane.val[1], fields);
     const uint8x16_t b2 = vqtbl1q_u8(t.plane.val[2], fields);
@@ -233,9 +196,9 @@ struct table16 {
 inline table16 make_table(const uint16_t (&entries)[16]) {
     return {vld2q_u8(reinterpret_cast<const uint8_t*>(entries))};
 }
-template <class Q>
-PIQUANT_INLINE void lookup(Q, const unsigned char* p, const table16& t, bytes (&v)[2]) {
-    const uint8x16_t fields = fields_in_bytes<Q::bits>(p);
+template <int Bits>
+PIQUANT_INLINE void lookup(const unsigned char* p, const table16& t, bytes (&v)[2]) {
+    const uint8x16_t fields = fields_in_bytes<Bits>(p);
     const uint8x16_t lo = vqtbl1q_u8(t.plane.val[0], fields);
     const uint8x16_t hi = vqtbl1q_u8(t.plane.val[1], fields);
     v[0].v = vzip1q_u8(lo, hi);

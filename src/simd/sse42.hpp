@@ -32,9 +32,9 @@ struct words {
     __m128i v;
 };
 
-template <class F>
+template <class Float>
 constexpr bool conversion_saturates = false;
-template <class F>
+template <class Float>
 constexpr bool interleaved = false;
 
 // --- memory ----------------------------------------------------------------------------------------------------
@@ -61,17 +61,17 @@ inline void touch(bytes b) {
     __asm__ volatile("" : : "x"(b.v));
 }
 
-template <Store S>
+template <Store Storing>
 inline void put128(void* p, __m128i v) {
-    if constexpr (S == Store::stream) {
+    if constexpr (Storing == Store::non_temporal) {
         _mm_stream_si128(static_cast<__m128i*>(p), v);
     } else {
         _mm_storeu_si128(static_cast<__m128i*>(p), v);
     }
 }
-template <Store S, class V>
-inline void put(void* p, V v) {
-    put128<S>(p, v.v);
+template <Store Storing, class Vector>
+inline void put(void* p, Vector v) {
+    put128<Storing>(p, v.v);
 }
 
 inline f32 load(float32, const void* p) {
@@ -115,19 +115,19 @@ inline void load2(float16, const void* p, f32& a, f32& b) {
                      _mm_castsi128_ps(_mm_unpackhi_epi16(zero, excess)));
 }
 
-template <Store S, bool>
+template <Store Storing, bool>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
-    put128<S>(d, _mm_castps_si128(a.v));
-    put128<S>(d + width, _mm_castps_si128(b.v));
+    put128<Storing>(d, _mm_castps_si128(a.v));
+    put128<Storing>(d + width, _mm_castps_si128(b.v));
 }
-template <Store S, bool>
+template <Store Storing, bool>
 inline void store2(float64, void* p, f64 a, f64 b) {
     auto* d = static_cast<char*>(p);
-    put128<S>(d, _mm_castpd_si128(a.lo));
-    put128<S>(d + width, _mm_castpd_si128(a.hi));
-    put128<S>(d + 2 * width, _mm_castpd_si128(b.lo));
-    put128<S>(d + 3 * width, _mm_castpd_si128(b.hi));
+    put128<Storing>(d, _mm_castpd_si128(a.lo));
+    put128<Storing>(d + width, _mm_castpd_si128(a.hi));
+    put128<Storing>(d + 2 * width, _mm_castpd_si128(b.lo));
+    put128<Storing>(d + 3 * width, _mm_castpd_si128(b.hi));
 }
 
 // `packed`, without signs, with the NaN lanes replaced by their upper mantissa bits, quiet. It sits behind a branch
@@ -158,7 +158,7 @@ inline __m128i float16_magnitude(f32 x) {
     const __m128i sum = _mm_castps_si128(_mm_add_ps(clamped, _mm_castsi128_ps(m)));
     return _mm_sub_epi32(_mm_madd_epi16(sum, _mm_set1_epi32(0x00080001)), _mm_set1_epi32(126 << 10));
 }
-template <Store S, bool>
+template <Store Storing, bool>
 inline void store2(float16, void* p, f32 a, f32 b) {
     // Saturation to 16 bits keeps the sign of the pattern, -0 included.
     const __m128i saturated = _mm_packs_epi32(_mm_castps_si128(a.v), _mm_castps_si128(b.v));
@@ -167,7 +167,7 @@ inline void store2(float16, void* p, f32 a, f32 b) {
     if (__builtin_expect(_mm_movemask_ps(_mm_cmpunord_ps(a.v, b.v)), 0)) {
         packed = _mm_or_si128(with_nans(packed, a, b), sign);
     }
-    put128<S>(p, packed);
+    put128<Storing>(p, packed);
 }
 
 // Upper half of each float, rounded half to even: add 0x7fff plus the lowest kept bit, which carries into the kept half
@@ -177,9 +177,9 @@ inline __m128i bfloat16_in_dwords(f32 x) {
     const __m128i odd = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
     return _mm_srli_epi32(_mm_add_epi32(_mm_add_epi32(odd, _mm_set1_epi32(0x7fff)), bits), 16);
 }
-template <Store S, bool>
+template <Store Storing, bool>
 inline void store2(bfloat16, void* p, f32 a, f32 b) {
-    put128<S>(p, _mm_packus_epi32(bfloat16_in_dwords(a), bfloat16_in_dwords(b)));
+    put128<Storing>(p, _mm_packus_epi32(bfloat16_in_dwords(a), bfloat16_in_dwords(b)));
 }
 
 // --- float -----------------------------------------------------------------------------------------------------
@@ -222,16 +222,16 @@ inline f32 min_number(f32 x, f32 bound) {
 inline f64 min_number(f64 x, f64 bound) {
     return {_mm_min_pd(x.lo, bound.lo), _mm_min_pd(x.hi, bound.hi)};
 }
-template <class V>
-inline V min_or_nan(V x, V bound) {
+template <class Vector>
+inline Vector min_or_nan(Vector x, Vector bound) {
     return min_number(bound, x);
 }
 inline f64 round_even(f64 x) {
     constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     return {_mm_round_pd(x.lo, mode), _mm_round_pd(x.hi, mode)};
 }
-template <class V>
-inline V accumulate(V before, V v) {
+template <class Vector>
+inline Vector accumulate(Vector before, Vector v) {
     return before + v;
 }
 
@@ -244,8 +244,8 @@ inline i32 to_i32(f64 x) {
     return {_mm_unpacklo_epi64(_mm_cvtpd_epi32(x.lo), _mm_cvtpd_epi32(x.hi))};
 }
 
-template <class V>
-inline V to(i32 a);
+template <class Vector>
+inline Vector to(i32 a);
 template <>
 inline f32 to<f32>(i32 a) {
     return {_mm_cvtepi32_ps(a.v)};
@@ -254,14 +254,14 @@ template <>
 inline f64 to<f64>(i32 a) {
     return {_mm_cvtepi32_pd(a.v), _mm_cvtepi32_pd(_mm_shuffle_epi32(a.v, 0xee))};
 }
-template <class V>
-inline V to(f32 a);
+template <class Vector>
+inline Vector to(f32 a);
 template <>
 inline f64 to<f64>(f32 a) {
     return {_mm_cvtps_pd(a.v), _mm_cvtps_pd(_mm_movehl_ps(a.v, a.v))};
 }
-template <class V>
-inline V to(f64 a);
+template <class Vector>
+inline Vector to(f64 a);
 template <>
 inline f64 to<f64>(f64 a) {
     return a;

@@ -9,29 +9,6 @@ namespace simd {
 
 // --- widen -----------------------------------------------------------------------------------------------------
 
-template <bool Signed>
-inline __m128i from8(__m128i x) {
-    return Signed ? _mm_cvtepi8_epi32(x) : _mm_cvtepu8_epi32(x);
-}
-template <bool Signed>
-inline __m128i from16(__m128i x) {
-    return Signed ? _mm_cvtepi16_epi32(x) : _mm_cvtepu16_epi32(x);
-}
-template <bool Signed>
-inline __m128i top2(__m128i x) {
-    return Signed ? _mm_srai_epi32(x, 30) : _mm_srli_epi32(x, 30);
-}
-
-// Sixteen nibbles as bytes: interleave the bytes with themselves shifted by 4, and keep the low halves. (x ^ 8) - 8
-// extends the sign of a nibble.
-template <bool Signed>
-inline __m128i nibbles(const unsigned char* p) {
-    const __m128i packed = load64(p);
-    const __m128i x = _mm_and_si128(_mm_unpacklo_epi8(packed, _mm_srli_epi16(packed, 4)), _mm_set1_epi8(15));
-    const __m128i eight = _mm_set1_epi8(8);
-    return Signed ? _mm_sub_epi8(_mm_xor_si128(x, eight), eight) : x;
-}
-
 // Crumbs l = 0..3 of the bytes x[K] and x[K + 1], at the top of 16-bit words that sit beside each other:
 //
 //   lane l    crumb l of x[K + 1], 14 other bits | crumb l of x[K], 14 other bits
@@ -44,33 +21,45 @@ inline __m128i crumbs_on_top(__m128i x) {
     return _mm_mullo_epi16(copies, _mm_setr_epi32(0x40004000, 0x10001000, 0x04000400, 0x01000100));
 }
 
-template <class Q>
-PIQUANT_INLINE void load_codes4(Q, const unsigned char* p, i32 (&c)[4]) {
-    constexpr bool is_signed = Q::is_signed;
-    if constexpr (Q::bits == 16) {
+template <int Bits, bool>
+PIQUANT_INLINE void load_codes4(const unsigned char* p, i32 (&c)[4]) {
+    if constexpr (Bits == 16) {
         PIQUANT_UNROLL
         for (size_t k = 0; k < 4; ++k) {
-            c[k].v = from16<is_signed>(load64(p + 8 * k));
+            c[k].v = _mm_cvtepu16_epi32(load64(p + 8 * k));
         }
-    } else if constexpr (Q::bits == 8) {
+    } else if constexpr (Bits == 8) {
         PIQUANT_UNROLL
         for (size_t k = 0; k < 4; ++k) {
-            c[k].v = from8<is_signed>(load32(p + 4 * k));
+            c[k].v = _mm_cvtepu8_epi32(load32(p + 4 * k));
         }
-    } else if constexpr (Q::bits == 4) {
-        const __m128i x = nibbles<is_signed>(p);
-        c[0].v = from8<is_signed>(x);
-        c[1].v = from8<is_signed>(_mm_shuffle_epi32(x, 0x55));
-        c[2].v = from8<is_signed>(_mm_shuffle_epi32(x, 0xaa));
-        c[3].v = from8<is_signed>(_mm_shuffle_epi32(x, 0xff));
+    } else if constexpr (Bits == 4) {
+        // Sixteen nibbles as bytes: interleave the bytes with themselves shifted by 4, and keep the low halves.
+        const __m128i packed = load64(p);
+        const __m128i x = _mm_and_si128(_mm_unpacklo_epi8(packed, _mm_srli_epi16(packed, 4)), _mm_set1_epi8(15));
+        c[0].v = _mm_cvtepu8_epi32(x);
+        c[1].v = _mm_cvtepu8_epi32(_mm_shuffle_epi32(x, 0x55));
+        c[2].v = _mm_cvtepu8_epi32(_mm_shuffle_epi32(x, 0xaa));
+        c[3].v = _mm_cvtepu8_epi32(_mm_shuffle_epi32(x, 0xff));
     } else {
         const __m128i low = crumbs_on_top<0>(load32(p));
         const __m128i high = crumbs_on_top<2>(load32(p));
-        c[0].v = top2<is_signed>(_mm_slli_epi32(low, 16));
-        c[1].v = top2<is_signed>(low);
-        c[2].v = top2<is_signed>(_mm_slli_epi32(high, 16));
-        c[3].v = top2<is_signed>(high);
+        c[0].v = _mm_srli_epi32(_mm_slli_epi32(low, 16), 30);
+        c[1].v = _mm_srli_epi32(low, 30);
+        c[2].v = _mm_srli_epi32(_mm_slli_epi32(high, 16), 30);
+        c[3].v = _mm_srli_epi32(high, 30);
     }
+}
+template <class Vector>
+inline Vector from_pattern(i32 x);
+template <>
+inline f32 from_pattern<f32>(i32 x) {
+    return {_mm_castsi128_ps(x.v)};
+}
+template <>
+inline f64 from_pattern<f64>(i32 x) {
+    const __m128i exponent = _mm_set1_epi32(0x43300000);
+    return {_mm_castsi128_pd(_mm_unpacklo_epi32(x.v, exponent)), _mm_castsi128_pd(_mm_unpackhi_epi32(x.v, exponent))};
 }
 
 // --- narrow ----------------------------------------------------------------------------------------------------
@@ -201,9 +190,9 @@ inline table32 make_table(const float (&entries)[16]) {
     }
     return {load128(planes[0]), load128(planes[1]), load128(planes[2]), load128(planes[3])};
 }
-template <class Q>
-PIQUANT_INLINE void lookup(Q, const unsigned char* p, const table32& t, f32 (&v)[4]) {
-    const __m128i fields = fields_in_bytes<Q::bits>(p);
+template <int Bits, bool>
+PIQUANT_INLINE void lookup(const unsigned char* p, const table32& t, f32 (&v)[4]) {
+    const __m128i fields = fields_in_bytes<Bits>(p);
     const __m128i b0 = _mm_shuffle_epi8(t.plane[0], fields);
     const __m128i b1 = _mm_shuffle_epi8(t.plane[1], fields);
     const __m128i b2 = _mm_shuffle_epi8(t.plane[2], fields);
@@ -228,9 +217,9 @@ inline table16 make_table(const uint16_t (&entries)[16]) {
     return {_mm_packus_epi16(_mm_and_si128(first, low_bytes), _mm_and_si128(last, low_bytes)),
             _mm_packus_epi16(_mm_srli_epi16(first, 8), _mm_srli_epi16(last, 8))};
 }
-template <class Q>
-PIQUANT_INLINE void lookup(Q, const unsigned char* p, const table16& t, bytes (&v)[2]) {
-    const __m128i fields = fields_in_bytes<Q::bits>(p);
+template <int Bits>
+PIQUANT_INLINE void lookup(const unsigned char* p, const table16& t, bytes (&v)[2]) {
+    const __m128i fields = fields_in_bytes<Bits>(p);
     const __m128i lo = _mm_shuffle_epi8(t.lo, fields);
     const __m128i hi = _mm_shuffle_epi8(t.hi, fields);
     v[0].v = _mm_unpacklo_epi8(lo, hi);

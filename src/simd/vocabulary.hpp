@@ -7,24 +7,27 @@
 //              i32    `lanes` 32-bit integers     bytes  one register of packed 8- or 16-bit codes
 //              words<Interleaved>  2 * lanes 16-bit random words
 //
-//   pairs      interleaved<F>              two vectors of 2 * lanes elements of F are not the first and the second
-//                                          half of them, but the even and the odd ones: <Interleaved> below says which
-//   memory     load(F, p)                  `lanes` elements of float type F, widened to the compute type
-//              load2(F, p, a, b)           2 * lanes of them, and +0 may stand for -0. Two loads, if there is no such
-//                                          word for F (kernels/rounding.hpp); where there is, load(F, p) is not needed
-//              load_interleaved(F, p, a, b)    2 * lanes of them, even and odd ones, where interleaved<F>
-//              store2<S, Interleaved>(F, p, a, b)    a pair, rounded to F; a NaN only as the sum of an F and a number
-//                                          or of infinities, so that nothing of it is rounded off
-//              load_codes4(Q, p, c)        4 * lanes codes of at most 16 bits, extended to four i32
-//              as_words(Q, p)              2 * lanes codes of 8 or 16 bits as 16-bit words, where any type interleaves
+//   pairs      interleaved<Float>          two vectors of 2 * lanes elements are not the first and the second half of
+//                                          them, but the even and the odd ones: <Interleaved> below says which
+//   memory     load(Float, p)              `lanes` elements of a float type, widened to the compute type
+//              load2(Float, p, a, b)       2 * lanes of them, and +0 may stand for -0. Two loads, if there is no such
+//                                          word for Float (kernels/rounding.hpp); where there is, load(Float, p) is
+//                                          not needed
+//              load_interleaved(Float, p, a, b)    2 * lanes of them, even and odd ones, where interleaved<Float>
+//              store2<Storing, Interleaved>(Float, p, a, b)    a pair, rounded to Float; a NaN only as the sum of a
+//                                          Float and a number or of infinities, so that nothing of it is rounded off
+//              load_codes4<Bits, Interleaved>(p, c)    4 * lanes fields of at most 16 bits, zero-extended to four i32;
+//                                          where any type interleaves, simd/interleaved.hpp has it
 //              load_i32(p)                 `lanes` 32-bit integers
-//              load_bytes(p)  put<S>(p, bytes|i32)
+//              load_bytes(p)  put<Storing>(p, bytes|i32)
 //              touch(bytes)                keeps a load whose result nobody uses
 //   float      splat, + - *, max_number(x, bound), min_number(x, bound): NaN in x gives the bound;
 //              min_or_nan(x, bound): NaN in x stays; round_even(f64), accumulate(before, v)
 //   convert    to_i32(f)                   half to even; below -2^31 or NaN: -2^31; above 2^31 - 1: that, where
 //                                          conversion_saturates, else unspecified
 //              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
+//              from_pattern<f32>(i32 x)    the float of that pattern
+//              from_pattern<f64>(i32 x)    2^52 + x, which is unsigned: the double with x below the upper half of 2^52
 //   integer    splat_i32, + -, ^, & (where any type interleaves), xor3, mul_low, max, shift_left<k>,
 //              shift_right_logical<k>, shift_right_arithmetic<k>
 //   words      lane_numbers()              0 .. lanes - 1
@@ -50,18 +53,21 @@
 //                                          a NaN in x
 //              keep_nans<bits>(bottom, a, b)   all ones, a NaN themselves, where a or b hold a NaN that may have been
 //                                          dropped, else bottom
-//   table      make_table(float[16])       table32        lookup(Q, p, table32, f32[4])
-//              make_table(uint16_t[16])    table16        lookup(Q, p, table16, bytes[2])
+//   table      make_table(float[16])       table32        lookup<Bits, Interleaved>(p, table32, f32[4])
+//              make_table(uint16_t[16])    table16        lookup<Bits>(p, table16, bytes[2])
 //                                          4 * lanes fields of 2 or 4 bits at p, each replaced by its entry
-//              looks_up_floats<bits>       constant: that is quicker than to calculate float32 from such fields. Else
+//              looks_up_floats<Bits>       constant: that is quicker than to calculate float32 from such fields. Else
 //                                          table32 and what takes it may lack them
-//              paired_fields(Q, p, k), entries_of(i32, table32)    where any type interleaves: fields of pair k, the
-//                                          even below the odd one of each lane; the entries that the low bits stand for
+//   pairs      where any type interleaves, for simd/interleaved.hpp:
+//              load_codes4_in_order<Bits>, lookup_in_order<Bits>
+//              as_words<Bits>(p)           2 * lanes fields of 8 or 16 bits as 16-bit words
+//              paired_fields<Bits>(p, k)   fields of pair k, the even one of each lane below the odd one
+//              entries_of(i32, table32)    the entries that the low bits stand for
 //
-// All results but pairs and loose codes are in element order. Pointers need no alignment, except that Store::stream
-// wants whole 64-byte lines written back to back from an aligned address. The scalar instruction set has no vectors and
-// no header here: its kernels are the element loops of kernels/elementwise.hpp, the model that the others are compared
-// with.
+// All results but pairs and loose codes are in element order. Pointers need no alignment, except that
+// Store::non_temporal wants whole 64-byte lines written back to back from an aligned address. The scalar instruction set
+// has no vectors and no header here: its kernels are the element loops of kernels/elementwise.hpp, the model that the
+// others are compared with.
 #pragma once
 
 #include "core/types.hpp"
@@ -70,7 +76,7 @@ namespace piquant {
 namespace {
 namespace simd {
 
-enum class Store { cached, stream };  // stream: non-temporal, bypassing the caches
+enum class Store { cached, non_temporal };  // non_temporal: bypassing the caches
 
 }  // namespace simd
 }  // namespace

@@ -112,7 +112,7 @@ protected:
         KernelArgs args = kernel_args(real.type, code, scale, static_cast<uint64_t>(zero));
         args.in = in.data();
         args.n = n;
-        args.stream = zero_field % 2 == 0;
+        args.non_temporal = zero_field % 2 == 0;
         Bytes expected(n * real.size());
         for (size_t i = 0; i < n; ++i) {
             const int64_t d = number(i % codes) - zero;
@@ -127,7 +127,7 @@ protected:
         for (const Isa* isa : here) {
             Bytes actual = before;
             args.out = actual.data();
-            isa->table->dequantize[code_index(code)][float_index(real.type)][reduce](args);
+            dequantize_kernel(*isa->table, code, real.type, reduce)(args);
             EXPECT_EQ(reference::difference(actual, expected, info(real.type).bits), "")
                 << isa->name << ", " << type.name << " -> " << info(real.type).name << (reduce == 1 ? " add" : " set")
                 << ", scale " << scale << ", zero point " << zero;

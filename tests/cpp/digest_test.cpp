@@ -19,7 +19,7 @@ struct Row {
     const char* operation;
     const char* from;
     const char* to;
-    uint64_t digests[max_modes];  // quantize: [Round], dequantize: [Reduce], requantize: [2 * Round + Reduce]
+    uint64_t digests[max_modes];  // quantize: [Round], dequantize: [Reduce], quantize_dequantize: [2 * Round + Reduce]
 };
 
 constexpr Row expected_rows[] = {
@@ -118,7 +118,7 @@ struct Case {
     bool ranged;
 };
 
-// Odd and even lengths, plain and awkward scales, whole and narrower ranges; kernel offsets put words in two blocks.
+// Odd and even lengths, round and awkward scales, whole and narrower ranges; offsets put words in two key periods.
 constexpr Case cases[] = {{61, 1.0, 0, false},     {256, 0.1, -4, false},  {1027, 0x1p-20, -20, false},
                           {1500, 3e-5, -16, true}, {3333, 700.0, 9, true}, {130, 1.2e-38, -126, false},
                           {130, 1e38, 126, false}, {4099, 0.75, -1, false}};
@@ -137,7 +137,7 @@ uint64_t digest(Kernel kernel, DType from, DType to, DType real, DType code) {
         args.n = c.n;
         args.seed = words.next();
         args.offset = 65536 * words.below(1000) + 65000 + words.below(600);
-        args.stream = words.below(2) == 0;
+        args.non_temporal = words.below(2) == 0;
         if (c.ranged) {
             args.quant_min += 1;
             args.quant_max -= type.bits == 2 ? 0 : 1 + words.below(3);
@@ -188,15 +188,16 @@ std::vector<Row> rows_of(const KernelTable& t) {
             const char* code_name = info(code).name;
             Row quantize{"quantize", real_name, code_name, {}};
             Row dequantize{"dequantize", code_name, real_name, {}};
-            Row requantize{"requantize", real_name, code_name, {}};
+            Row fused{"quantize_dequantize", real_name, code_name, {}};
             for (int m = 0; m < 2; ++m) {
-                quantize.digests[m] = digest(t.quantize[f][q][m], real, code, real, code);
-                dequantize.digests[m] = digest(t.dequantize[q][f][m], code, real, real, code);
+                quantize.digests[m] = digest(quantize_kernel(t, real, code, m), real, code, real, code);
+                dequantize.digests[m] = digest(dequantize_kernel(t, code, real, m), code, real, real, code);
             }
             for (int m = 0; m < 4; ++m) {
-                requantize.digests[m] = digest(t.requantize[f][q][m / 2][m % 2], real, real, real, code);
+                fused.digests[m] =
+                    digest(quantize_dequantize_kernel(t, real, code, m / 2, m % 2), real, real, real, code);
             }
-            rows.insert(rows.end(), {quantize, dequantize, requantize});
+            rows.insert(rows.end(), {quantize, dequantize, fused});
         }
         rows.push_back({"minmax", real_name, "extent", {digest(t.minmax[f], real)}});
     }

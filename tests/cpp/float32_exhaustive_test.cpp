@@ -63,7 +63,7 @@ class Float32Exhaustive : public testing::TestWithParam<double> {};
 
 void check_quantize(const Isa& isa, DType code, int round, const KernelArgs& args, const Bytes& expected,
                     Bytes& actual) {
-    isa.table->quantize[float_index(DType::float32)][code_index(code)][round](args);
+    quantize_kernel(*isa.table, DType::float32, code, round)(args);
     const std::string wrong = reference::difference(actual, expected, info(code).bits);
     EXPECT_EQ(wrong, "") << isa.name << ", " << info(code).name << (round == 1 ? ", stochastic" : ", nearest")
                          << ", offset " << args.offset;
@@ -77,7 +77,7 @@ void check_fused(const Isa& isa, DType code, int round, const KernelArgs& args, 
         const float value = reference::value32(coder(r[i]) - coder.zero(), scale);
         std::memcpy(expected.data() + 4 * i, &value, 4);
     }
-    isa.table->requantize[float_index(DType::float32)][code_index(code)][round][0](args);
+    quantize_dequantize_kernel(*isa.table, DType::float32, code, round, 0)(args);
     EXPECT_EQ(reference::difference(actual, expected, 32), "")
         << isa.name << ", fused by " << info(code).name << (round == 1 ? ", stochastic" : ", nearest") << ", offset "
         << args.offset;

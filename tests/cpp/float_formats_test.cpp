@@ -38,15 +38,15 @@ void expect_equal(const Bytes& expected, const Bytes& actual, int bits, const st
                   << int{actual[byte]} << ", not " << int{expected[byte]};
 }
 
-template <class F>
+template <class Float>
 void expect_round_trip(uint32_t exponent, uint16_t quiet) {
     for (uint32_t i = 0; i < patterns; ++i) {
         auto pattern = static_cast<uint16_t>(i);
-        const typename F::compute x = load_element<F>(&pattern);
+        const typename Float::compute x = load_element<Float>(&pattern);
         const bool is_nan = (i & exponent) == exponent && (i & 0x7fff) != exponent;
         EXPECT_EQ(x != x, is_nan);
         uint16_t back = 0;
-        store_element<F>(&back, x);
+        store_element<Float>(&back, x);
         EXPECT_EQ(back, is_nan ? i | quiet : i);
     }
 }
@@ -57,19 +57,19 @@ TEST(FloatFormats, WideningAndNarrowingIsTheIdentityButQuietsNan) {
 }
 
 // Between two neighbours a and b, narrowing goes to the nearer one, and from the middle to the even one.
-template <class F>
+template <class Float>
 void expect_nearest_even(uint16_t largest) {
     for (uint32_t i = 0; i < largest; ++i) {
         const auto a = static_cast<uint16_t>(i);
         const auto b = static_cast<uint16_t>(i + 1);
-        const float middle = load_element<F>(&a) / 2 + load_element<F>(&b) / 2;
+        const float middle = load_element<Float>(&a) / 2 + load_element<Float>(&b) / 2;
         const float around[] = {std::nextafter(middle, 0.0f), middle, std::nextafter(middle, INFINITY)};
         const uint16_t expected[] = {a, i % 2 == 0 ? a : b, b};
         for (size_t k = 0; k < 3; ++k) {
             uint16_t narrow = 0;
-            store_element<F>(&narrow, around[k]);
+            store_element<Float>(&narrow, around[k]);
             EXPECT_EQ(narrow, expected[k]) << "above pattern " << i;
-            store_element<F>(&narrow, -around[k]);
+            store_element<Float>(&narrow, -around[k]);
             EXPECT_EQ(narrow, expected[k] | 0x8000) << "below pattern " << (i | 0x8000);
         }
     }
@@ -114,13 +114,14 @@ TEST_P(FloatFormatsIsa, EveryInputQuantizes) {
                                          std::to_string(args.scale) + ", zero point " + std::to_string(args.zero_point);
                 for (int round = 0; round < 2; ++round) {
                     const auto* table = &scalar_table();
-                    const int f = float_index(real);
-                    expect_equal(run(table->quantize[f][q][round], args, in, codes),
-                                 run(isa->table->quantize[f][q][round], args, in, codes), info(code).bits, what);
+                    expect_equal(run(quantize_kernel(*table, real, code, round), args, in, codes),
+                                 run(quantize_kernel(*isa->table, real, code, round), args, in, codes), info(code).bits,
+                                 what);
                     for (int reduce = 0; reduce < 2; ++reduce) {
-                        expect_equal(run(table->requantize[f][q][round][reduce], args, in, in),
-                                     run(isa->table->requantize[f][q][round][reduce], args, in, in), 16,
-                                     what + ", fused");
+                        expect_equal(
+                            run(quantize_dequantize_kernel(*table, real, code, round, reduce), args, in, in),
+                            run(quantize_dequantize_kernel(*isa->table, real, code, round, reduce), args, in, in), 16,
+                            what + ", fused");
                     }
                 }
             }
@@ -138,9 +139,8 @@ TEST_P(FloatFormatsIsa, EveryPreviousOutputIsAddedTo) {
             const Bytes in = code_data(code, patterns, random);
             for (const KernelArgs& args : arguments(real, code)) {
                 for (int reduce = 0; reduce < 2; ++reduce) {
-                    const int f = float_index(real);
-                    expect_equal(run(scalar_table().dequantize[q][f][reduce], args, in, before),
-                                 run(isa->table->dequantize[q][f][reduce], args, in, before), 16,
+                    expect_equal(run(dequantize_kernel(scalar_table(), code, real, reduce), args, in, before),
+                                 run(dequantize_kernel(*isa->table, code, real, reduce), args, in, before), 16,
                                  std::string(isa->name) + " " + info(code).name + (reduce == 1 ? " add" : " set") +
                                      ", scale " + std::to_string(args.scale));
                 }
@@ -154,14 +154,12 @@ TEST_P(FloatFormatsIsa, EveryBinadeRounds) {
     const DType real = GetParam();
     const Bytes in = all_patterns();
     const Bytes out(2 * patterns);
-    const int f = float_index(real);
-    const int q = code_index(DType::int16);
     for (const Isa* isa : vector_isas()) {
         for (int exponent = -126; exponent < 127; ++exponent) {
             KernelArgs args = kernel_args(real, DType::int16, std::ldexp(1.0, exponent), 0);
             args.n = patterns;
-            expect_equal(run(scalar_table().dequantize[q][f][0], args, in, out),
-                         run(isa->table->dequantize[q][f][0], args, in, out), 16,
+            expect_equal(run(dequantize_kernel(scalar_table(), DType::int16, real, 0), args, in, out),
+                         run(dequantize_kernel(*isa->table, DType::int16, real, 0), args, in, out), 16,
                          std::string(isa->name) + ", scale 2^" + std::to_string(exponent));
         }
     }

@@ -3,7 +3,7 @@
 // by one.
 //
 // Each length of each kernel meets 4 + 2 placements: both buffers against the guards behind them and before them,
-// cached and streamed, the whole range of codes and a narrower one; and PIQUANT_GUARD_PAIRS (1 by default, 4096 is all)
+// cached and non-temporal, the whole range of codes and a narrower one; and PIQUANT_GUARD_PAIRS (1 by default, 4096 is all)
 // pairs of misalignments, taken in turn.
 #include <gtest/gtest.h>
 
@@ -57,7 +57,7 @@ const Pool& pool(DType type) {
 
 struct Call {
     Placement placement;
-    bool stream;
+    bool non_temporal;
     bool narrow;  // range of codes
 };
 
@@ -79,19 +79,30 @@ std::vector<Call> calls(uint64_t turn, size_t pairs) {
 }
 
 KernelArgs arguments(const Instance& instance, size_t n, uint64_t random, bool narrow) {
-    const DTypeInfo& type = info(instance.code);
+    const DTypeInfo& type = info(instance.code_dtype);
     const uint64_t lowest = code_min(type.bits, type.is_signed);
     KernelArgs args{};
     if (!type.is_float) {
         const uint64_t middle = lowest + (uint64_t{1} << (type.bits - 1)) - 1;
-        args = kernel_args(instance.real, instance.code, 0.1, random % 3 == 0 ? lowest : middle);
+        args = kernel_args(instance.float_dtype, instance.code_dtype, 0.1, random % 3 == 0 ? lowest : middle);
         args.quant_min += narrow;
         args.quant_max -= narrow && type.bits > 2;
     }
     args.n = n;
     args.seed = random;
-    args.offset = 65536 - random % 2000;  // blocks of random words end within some
+    args.offset = 65536 - random % 2000;  // key periods end within some
     return args;
+}
+
+const std::vector<Kernel>& kernels_of(const Isa& isa) {
+    static const std::vector<std::vector<Kernel>> kernels = [] {
+        std::vector<std::vector<Kernel>> made;
+        for (size_t i = 0; i < isa_count; ++i) {
+            made.push_back(all_kernels(*isas[i].table, traffic_tables[i]));
+        }
+        return made;
+    }();
+    return kernels[static_cast<size_t>(&isa - isas)];
 }
 
 struct Sweep {
@@ -105,14 +116,14 @@ std::string failure(const Sweep& sweep, const Subject& subject, size_t n, const 
     const Placement& p = call.placement;
     return std::string(subject.isa) + ", " + sweep.instance.name + ", n " + std::to_string(n) + ": " + wrong +
            " (input " + (p.in_at_end ? "end - " : "start + ") + std::to_string(p.in_shift) + ", output " +
-           (p.out_at_end ? "end - " : "start + ") + std::to_string(p.out_shift) + (call.stream ? ", streamed" : "") +
-           (call.narrow ? ", narrow range" : "") + ")";
+           (p.out_at_end ? "end - " : "start + ") + std::to_string(p.out_shift) +
+           (call.non_temporal ? ", non-temporal" : "") + (call.narrow ? ", narrow range" : "") + ")";
 }
 
 // All calls of one length. Empty, or what went wrong.
 std::string run(GuardedCaller& caller, const Sweep& sweep, size_t n) {
     const Instance& instance = sweep.instance;
-    const uint64_t turn = instance.place * (longest + 1) + n;
+    const uint64_t turn = instance.slot * (longest + 1) + n;
     const uint64_t random = mixed(turn);
     const Bytes in = pool(instance.from).window(n, random);
     const Bytes before = instance.shape != Shape::transform ? Bytes()
@@ -133,8 +144,8 @@ std::string run(GuardedCaller& caller, const Sweep& sweep, size_t n) {
     Bytes actual;
     for (const Call& call : calls(turn, sweep.pairs)) {
         KernelArgs args = arguments(instance, n, random, call.narrow);
-        args.stream = call.stream;
-        args.ahead = (random >> 24) % 2 * 8192;  // prefetches reach into the guards, and must not fault
+        args.non_temporal = call.non_temporal;
+        args.prefetch_distance = (random >> 24) % 2 * 8192;  // prefetches reach into the guards, and must not fault
         for (size_t s = 0; s < sweep.subjects.size(); ++s) {
             std::string wrong = caller.call(instance, sweep.subjects[s], args, in, before, call.placement, actual);
             if (wrong.empty() && sweep.expected != nullptr && actual != expected[call.narrow]) {
@@ -162,12 +173,12 @@ TEST(GuardPages, EveryKernelOfEveryIsaAtEveryLength) {
         const Instance& instance = instances[i];
         Sweep sweep = {instance, nullptr, {}, pairs};
         for (const Isa* isa : here) {
-            if (has_kernel(*isa->table, instance.place)) {
-                sweep.subjects.push_back({isa->name, kernel_at<Kernel>(*isa->table, instance.place)});
+            if (const Kernel kernel = kernels_of(*isa)[instance.slot]; kernel != nullptr) {
+                sweep.subjects.push_back({isa->name, kernel});
             }
         }
         if (instance.computes) {
-            sweep.expected = kernel_at<Kernel>(scalar_table(), instance.place);
+            sweep.expected = kernels_of(isas[isa_count - 1])[instance.slot];
         }
         for (size_t n = 0; n <= longest && !testing::Test::HasFailure(); ++n) {
             if (!part.has(i + n)) {
@@ -177,7 +188,7 @@ TEST(GuardPages, EveryKernelOfEveryIsaAtEveryLength) {
                 ADD_FAILURE() << wrong;
             }
             for (size_t k = 0; k < here.size(); ++k) {
-                executed[i][k] += has_kernel(*here[k]->table, instance.place);
+                executed[i][k] += kernels_of(*here[k])[instance.slot] != nullptr;
             }
         }
     });
@@ -188,13 +199,14 @@ TEST(GuardPages, EveryKernelOfEveryIsaAtEveryLength) {
     const unsigned least = static_cast<unsigned>((longest + 1) / part.parts);
     size_t total = 0;
     for (size_t k = 0; k < here.size(); ++k) {
-        std::vector<unsigned> runs(place_count);
+        const std::vector<Kernel> kernels = kernels_of(*here[k]);
+        std::vector<unsigned> runs(slot_count);
         for (size_t i = 0; i < instances.size(); ++i) {
-            runs[instances[i].place] += executed[i][k];
+            runs[instances[i].slot] += executed[i][k];
         }
-        for (size_t place = first_place; place < place_count; ++place) {
-            if (has_kernel(*here[k]->table, place)) {
-                EXPECT_GE(runs[place], std::max(least, 1u)) << here[k]->name << ": kernel " << place << " of the table";
+        for (size_t slot = 0; slot < slot_count; ++slot) {
+            if (kernels[slot] != nullptr) {
+                EXPECT_GE(runs[slot], std::max(least, 1u)) << here[k]->name << ": kernel in slot " << slot;
                 ++total;
             }
         }
@@ -217,7 +229,6 @@ enum class Fault {
 
 template <Fault F>
 void faulty(const KernelArgs& a) {
-    constexpr int q = code_index(DType::uint4);
     const KernelTable& best = *isas[select_isa(cpu_features(), nullptr)].table;
     const size_t out_bytes = bytes_for(a.n, 4);
     auto* in = static_cast<volatile float*>(const_cast<void*>(a.in));
@@ -228,7 +239,7 @@ void faulty(const KernelArgs& a) {
     } else if (F == Fault::one_earlier) {
         args.in = static_cast<const float*>(a.in) - 1;
     }
-    best.quantize[float_index(DType::float32)][q][0](args);
+    quantize_kernel(best, DType::float32, DType::uint4, 0)(args);
     switch (F) {
         case Fault::reads_behind: (void)*reinterpret_cast<volatile unsigned char*>(&in[a.n]); break;
         case Fault::reads_before: (void)reinterpret_cast<volatile unsigned char*>(in)[-1]; break;
@@ -262,7 +273,8 @@ void sweep_and_exit(Kernel kernel) {
     report_faults();
     const Instance instance = instance_named("float32 -> uint4 nearest");
     GuardedCaller caller(region_bytes);
-    const Sweep sweep = {instance, kernel_at<Kernel>(scalar_table(), instance.place), {{"faulty", kernel}}, 1};
+    const Sweep sweep = {
+        instance, quantize_kernel(scalar_table(), DType::float32, DType::uint4, 0), {{"faulty", kernel}}, 1};
     for (size_t n = 0; n <= longest; ++n) {
         if (const std::string wrong = run(caller, sweep, n); !wrong.empty()) {
             std::fprintf(stderr, "%s\n", wrong.c_str());

@@ -38,7 +38,6 @@ struct Inputs {
 class HalfExhaustive : public testing::TestWithParam<DType> {
 protected:
     const DType real = GetParam();
-    const int f = float_index(real);
     const Inputs inputs{real};
     const std::vector<const Isa*> here = all_isas();
 
@@ -83,12 +82,12 @@ TEST_P(HalfExhaustive, Quantize) {
                 set_up(args, k);
                 args.in = inputs.bytes.data();
                 args.out = actual.data();
-                args.stream = k % 2 == 0;
+                args.non_temporal = k % 2 == 0;
                 args.quant_min += k % 4 == 3;  // the kernels that clamp below
                 for (int round = 0; round < 2; ++round) {
                     reference::Coder(code, args).pack(r.r[round], expected);
                     for (const Isa* isa : here) {
-                        isa->table->quantize[f][q][round](args);
+                        quantize_kernel(*isa->table, real, code, round)(args);
                         const std::string wrong = reference::difference(actual, expected, info(code).bits);
                         EXPECT_EQ(wrong, "") << what(*isa, code, round, args);
                     }
@@ -104,7 +103,7 @@ TEST_P(HalfExhaustive, QuantizeDequantize) {
         if (!part.has(k)) {
             return;
         }
-        // Codes, zero points and the sum take turns: one kernel serves all codes of one reach.
+        // Codes, zero points and the sum take turns: one kernel serves all codes of one CodeWidth.
         const DType codes[] = {k % 2 == 0 ? DType::uint8 : DType::int4, k % 2 == 0 ? DType::uint16 : DType::int32};
         KernelArgs args = kernel_args(real, DType::uint8, scale_number(real, k), 0);
         set_up(args, k);
@@ -126,7 +125,7 @@ TEST_P(HalfExhaustive, QuantizeDequantize) {
                 for (const Isa* isa : here) {
                     Bytes actual(2 * patterns);
                     args.out = actual.data();
-                    isa->table->requantize[f][code_index(code)][round][0](args);
+                    quantize_dequantize_kernel(*isa->table, real, code, round, 0)(args);
                     EXPECT_EQ(reference::difference(actual, expected, 16), "")
                         << what(*isa, code, round, args) << "fused";
                 }

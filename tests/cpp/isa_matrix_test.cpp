@@ -44,8 +44,8 @@ void compare(const Isa& isa, const Cell& cell, size_t n, double scale, uint64_t 
     args.n = n;
     args.seed = random();
     args.offset = random() % 3 == 0 ? random() : random() % 200000;
-    args.stream = random() % 2 == 0;
-    args.ahead = random() % 3 * 2048;
+    args.non_temporal = random() % 2 == 0;
+    args.prefetch_distance = random() % 3 * 2048;
     if (random() % 3 == 0) {
         args.quant_min += 1;
         args.quant_max -= type.bits == 2 ? 0 : 1 + random() % 3;
@@ -96,10 +96,9 @@ protected:
 TEST_P(IsaMatrix, Quantize) {
     for (const Isa* isa : vector_isas()) {
         for (int round = 0; round < 2; ++round) {
-            const auto [f, q] = GetParam();
             sweep(*isa,
-                  {real(), code(), real(), code(), scalar_table().quantize[f][q][round],
-                   isa->table->quantize[f][q][round], round == 1},
+                  {real(), code(), real(), code(), quantize_kernel(scalar_table(), real(), code(), round),
+                   quantize_kernel(*isa->table, real(), code(), round), round == 1},
                   1);
         }
     }
@@ -108,10 +107,9 @@ TEST_P(IsaMatrix, Quantize) {
 TEST_P(IsaMatrix, Dequantize) {
     for (const Isa* isa : vector_isas()) {
         for (int reduce = 0; reduce < 2; ++reduce) {
-            const auto [f, q] = GetParam();
             sweep(*isa,
-                  {code(), real(), real(), code(), scalar_table().dequantize[q][f][reduce],
-                   isa->table->dequantize[q][f][reduce], false},
+                  {code(), real(), real(), code(), dequantize_kernel(scalar_table(), code(), real(), reduce),
+                   dequantize_kernel(*isa->table, code(), real(), reduce), false},
                   2);
         }
     }
@@ -120,10 +118,10 @@ TEST_P(IsaMatrix, Dequantize) {
 TEST_P(IsaMatrix, QuantizeDequantize) {
     for (const Isa* isa : vector_isas()) {
         for (int mode = 0; mode < 4; ++mode) {
-            const auto [f, q] = GetParam();
             sweep(*isa,
-                  {real(), real(), real(), code(), scalar_table().requantize[f][q][mode / 2][mode % 2],
-                   isa->table->requantize[f][q][mode / 2][mode % 2], mode / 2 == 1},
+                  {real(), real(), real(), code(),
+                   quantize_dequantize_kernel(scalar_table(), real(), code(), mode / 2, mode % 2),
+                   quantize_dequantize_kernel(*isa->table, real(), code(), mode / 2, mode % 2), mode / 2 == 1},
                   3);
         }
     }

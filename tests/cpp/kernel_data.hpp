@@ -74,7 +74,20 @@ inline KernelArgs kernel_args(DType real, DType code, double scale, uint64_t zer
     a.zero_point = zero_point;
     a.quant_min = code_min(type.bits, type.is_signed);
     a.quant_max = code_max(type.bits, type.is_signed);
+    a.is_signed = type.is_signed;
     return a;
+}
+
+// Kernels by types, and modes as numbers.
+inline Kernel quantize_kernel(const KernelTable& table, DType real, DType code, int round) {
+    return find_kernel(table, Operation::quantize, real, code, static_cast<Round>(round), Reduce::set);
+}
+inline Kernel dequantize_kernel(const KernelTable& table, DType code, DType real, int reduce) {
+    return find_kernel(table, Operation::dequantize, real, code, Round::nearest, static_cast<Reduce>(reduce));
+}
+inline Kernel quantize_dequantize_kernel(const KernelTable& table, DType real, DType code, int round, int reduce) {
+    return find_kernel(table, Operation::quantize_dequantize, real, code, static_cast<Round>(round),
+                       static_cast<Reduce>(reduce));
 }
 
 inline const KernelTable& scalar_table() {

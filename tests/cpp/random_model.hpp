@@ -11,7 +11,7 @@ namespace model {
 using Words4 = std::array<uint32_t, 4>;
 using Words2 = std::array<uint32_t, 2>;
 
-// Philox4x32-10 as the paper has it, with all of the counter that block_keys leaves zero.
+// Philox4x32-10 as the paper has it, with all of the counter that period_keys leaves zero.
 inline Words4 philox(Words4 counter, Words2 key) {
     for (int round = 0; round < 10; ++round) {
         const uint64_t a = uint64_t{0xD2511F53} * counter[0];
@@ -23,8 +23,8 @@ inline Words4 philox(Words4 counter, Words2 key) {
     return counter;
 }
 
-inline Words4 keys_of(uint64_t seed, uint64_t block) {
-    return philox({uint32_t(block), uint32_t(block >> 32), 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)});
+inline Words4 keys_of(uint64_t seed, uint64_t period) {
+    return philox({uint32_t(period), uint32_t(period >> 32), 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)});
 }
 
 inline uint32_t entry_of(const Words4& keys, uint64_t i) {

@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
             } else if (std::strcmp(order, "seeds") == 0) {
                 w = WordSequence(seed + i, 12345, 1).next();
             } else if (std::strcmp(order, "blocks") == 0) {
-                w = WordSequence(seed, i << piquant::random_block_bits, 1).next();
+                w = WordSequence(seed, i << piquant::key_period_bits, 1).next();
             } else if (std::strcmp(order, "lanes") == 0) {
                 for (int skip = 0; skip < 15; ++skip) {
                     sequence.next();

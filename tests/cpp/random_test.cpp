@@ -24,16 +24,16 @@ TEST(Philox, ModelGivesThePublishedVectors) {
               (Words4{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
-TEST(Philox, BlockKeysAreItsFirstTwoWords) {
+TEST(Philox, PeriodKeysAreItsFirstTwoWords) {
     std::mt19937_64 random(1);
-    EXPECT_EQ(block_keys(0, 0).k0, 0x6627e8d5u);
-    EXPECT_EQ(block_keys(0, 0).k1, 0xe169c58du);
+    EXPECT_EQ(period_keys(0, 0).k0, 0x6627e8d5u);
+    EXPECT_EQ(period_keys(0, 0).k1, 0xe169c58du);
     for (int i = 0; i < 1000; ++i) {
         const uint64_t seed = i < 2 ? uint64_t(i) - 1 : random();
-        const uint64_t block = i < 4 ? 0xffffffffffff : random() >> (random() % 64);
+        const uint64_t period = i < 4 ? 0xffffffffffff : random() >> (random() % 64);
         const Words4 expected =
-            philox({uint32_t(block), uint32_t(block >> 32), 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)});
-        const BlockKeys keys = block_keys(seed, block);
+            philox({uint32_t(period), uint32_t(period >> 32), 0, 0}, {uint32_t(seed), uint32_t(seed >> 32)});
+        const PeriodKeys keys = period_keys(seed, period);
         ASSERT_EQ(keys.k0, expected[0]);
         ASSERT_EQ(keys.k1, expected[1]);
     }
@@ -68,7 +68,7 @@ TEST(RandomWords, Golden) {
     }
 }
 
-TEST(RandomWords, SequenceCrossesBlocksAndWraps) {
+TEST(RandomWords, SequenceCrossesKeyPeriodsAndWraps) {
     for (const uint64_t first : {uint64_t{0}, uint64_t{1}, uint64_t{65530}, uint64_t{65533}, uint64_t{0} - 70000,
                                  (uint64_t{1} << 48) - 3, uint64_t{0} - 1}) {
         WordSequence words(7, first);
@@ -111,9 +111,9 @@ TEST(RandomWords, KernelsUseTheSameAtAnyStartAndLength) {
             for (int c = 0; c < code_count; ++c) {
                 const auto code = static_cast<DType>(float_count + c);
                 if (info(code).bits < 8) {
-                    continue;  // one byte per code keeps the comparison plain; packed ones share the rounding
+                    continue;  // one byte per code keeps the comparison simple; packed ones share the rounding
                 }
-                const Kernel kernel = isas[isa].table->quantize[float_index(real)][c][1];
+                const Kernel kernel = quantize_kernel(*isas[isa].table, real, code, 1);
                 for (const uint64_t start : starts) {
                     const uint64_t seed = random();
                     std::vector<uint16_t> words(1 + random() % 5000);

@@ -16,17 +16,16 @@ namespace {
 using exact::Integer;
 using exact::value_of;
 
-template <class Q>
 uint64_t model_quantize(double y, Round mode, const CodeRange& range, unsigned u) {
-    const Integer lo = value_of(range.quant_min, Q::is_signed);
-    const Integer hi = value_of(range.quant_max, Q::is_signed);
+    const Integer lo = value_of(range.quant_min, range.is_signed);
+    const Integer hi = value_of(range.quant_max, range.is_signed);
     if (std::isnan(y) || y == -INFINITY) {
         return range.quant_min;
     }
     if (y == INFINITY) {
         return range.quant_max;
     }
-    const Integer sum = exact::round(y, mode, u) + value_of(range.zero_point, Q::is_signed);
+    const Integer sum = exact::round(y, mode, u) + value_of(range.zero_point, range.is_signed);
     return static_cast<uint64_t>(exact::clamp(sum, lo, hi));
 }
 
@@ -57,8 +56,8 @@ std::vector<T> interesting_values(int bits, bool is_signed) {
         with_neighbours(2 * top + step);
     }
     for (int k : {0, 1, 2, 3, 4, 5, 126, 127, 128, 1000}) {
-        for (const double sixteenths : {0.0, 0.5, 1.0, 1.5, 16384.5, 32767.5, 32768.0, 32768.5, 65535.0, 65535.5}) {
-            with_neighbours(k + sixteenths / 65536);
+        for (const double parts : {0.0, 0.5, 1.0, 1.5, 16384.5, 32767.5, 32768.0, 32768.5, 65535.0, 65535.5}) {
+            with_neighbours(k + parts / 65536);
         }
     }
     for (size_t i = 0, n = found.size(); i < n; ++i) {
@@ -73,15 +72,18 @@ std::vector<CodeRange> ranges(int bits, bool is_signed) {
     const uint64_t middle = lo + (hi - lo) / 2;
     std::vector<CodeRange> found;
     for (const uint64_t zero : {lo, lo + 1, uint64_t{0}, middle, middle + 1, hi - 1, hi}) {
-        found.insert(found.end(), {{zero, lo, hi}, {zero, lo, lo + 1}, {zero, hi - 1, hi}, {zero, lo + 1, hi - 1}});
+        found.insert(found.end(), {{zero, lo, hi, is_signed},
+                                   {zero, lo, lo + 1, is_signed},
+                                   {zero, hi - 1, hi, is_signed},
+                                   {zero, lo + 1, hi - 1, is_signed}});
     }
     return found;
 }
 
-template <class Q, class T>
-void check_quantize() {
-    const std::vector<CodeRange> all_ranges = ranges(Q::bits, Q::is_signed);
-    for (const T y : interesting_values<T>(Q::bits, Q::is_signed)) {
+template <class T>
+void check_quantize(int bits, bool is_signed) {
+    const std::vector<CodeRange> all_ranges = ranges(bits, is_signed);
+    for (const T y : interesting_values<T>(bits, is_signed)) {
         // The words that matter are those around the carry, wherever it is.
         const double d = static_cast<double>(y);
         const auto t =
@@ -97,13 +99,13 @@ void check_quantize() {
                                   static_cast<uint16_t>(65536 - t),
                                   static_cast<uint16_t>(65537 - t)};
         for (const CodeRange& range : all_ranges) {
-            ASSERT_EQ((quantize_element<Q, Round::nearest>(y, T{1}, range, 0xffff)),
-                      model_quantize<Q>(d, Round::nearest, range, 0))
+            ASSERT_EQ((quantize_element<Round::nearest>(y, T{1}, range, 0xffff)),
+                      model_quantize(d, Round::nearest, range, 0))
                 << "y " << d << " zero point " << range.zero_point << " range " << range.quant_min << " "
                 << range.quant_max;
             for (const uint16_t u : words) {
-                ASSERT_EQ((quantize_element<Q, Round::stochastic>(y, T{1}, range, u)),
-                          model_quantize<Q>(d, Round::stochastic, range, u))
+                ASSERT_EQ((quantize_element<Round::stochastic>(y, T{1}, range, u)),
+                          model_quantize(d, Round::stochastic, range, u))
                     << "y " << d << " u " << u << " zero point " << range.zero_point << " range " << range.quant_min
                     << " " << range.quant_max;
             }
@@ -115,36 +117,36 @@ void check_quantize() {
 template <class T>
 void check_product() {
     std::mt19937_64 random(1);
-    const CodeRange range = {0, code_min(64, true), code_max(64, true)};
+    const CodeRange range = {0, code_min(64, true), code_max(64, true), true};
     for (int i = 0; i < 200000; ++i) {
         const T x = static_cast<T>(std::ldexp(static_cast<double>(random()), static_cast<int>(random() % 40) - 60));
         const T inverse =
             static_cast<T>(std::ldexp(static_cast<double>(random()), static_cast<int>(random() % 40) - 80));
         const T y = static_cast<T>(static_cast<exact::Wide>(x) * static_cast<exact::Wide>(inverse));
-        ASSERT_EQ((quantize_element<int64, Round::nearest>(x, inverse, range, 0)),
-                  model_quantize<int64>(static_cast<double>(y), Round::nearest, range, 0))
+        ASSERT_EQ((quantize_element<Round::nearest>(x, inverse, range, 0)),
+                  model_quantize(static_cast<double>(y), Round::nearest, range, 0))
             << "x " << x << " inverse " << inverse;
     }
 }
 
-template <class Q, class T>
-void check_dequantize() {
+template <class T>
+void check_dequantize(int bits, bool is_signed) {
     std::mt19937_64 random(2);
-    const uint64_t lo = code_min(Q::bits, Q::is_signed);
-    const uint64_t hi = code_max(Q::bits, Q::is_signed);
+    const uint64_t lo = code_min(bits, is_signed);
+    const uint64_t hi = code_max(bits, is_signed);
     std::vector<uint64_t> codes = {lo, lo + 1, lo + 2, 0, lo + (hi - lo) / 2, lo + (hi - lo) / 2 + 1, hi - 1, hi};
     for (int i = 0; i < 40; ++i) {
         codes.push_back(lo + (random() & (hi - lo)));
     }
     for (const uint64_t q : codes) {
         for (const uint64_t zero : codes) {
-            const Integer difference = value_of(q, Q::is_signed) - value_of(zero, Q::is_signed);
+            const Integer difference = value_of(q, is_signed) - value_of(zero, is_signed);
             const T rounded_difference = static_cast<T>(static_cast<exact::Wide>(difference));
             for (const double s : {1.0, 0.1, 1.0 / 3, 3e-5, 1.2e-38, 2.3e-308, 3e38, 1e308}) {
                 const T scale = static_cast<T>(s);
                 const T expected =
                     static_cast<T>(static_cast<exact::Wide>(rounded_difference) * static_cast<exact::Wide>(scale));
-                const T actual = dequantize_element<Q>(q, scale, zero);
+                const T actual = dequantize_element(q, scale, zero, is_signed);
                 ASSERT_TRUE(actual == expected || (actual != actual && expected != expected))
                     << "q " << q << " zero point " << zero << " scale " << scale << ": " << actual << ", not "
                     << expected;
@@ -153,18 +155,18 @@ void check_dequantize() {
     }
 }
 
-#define X(name, ...)                          \
-    TEST(QuantizeElement, name##_float32) {   \
-        check_quantize<name, float>();        \
-    }                                         \
-    TEST(QuantizeElement, name##_float64) {   \
-        check_quantize<name, double>();       \
-    }                                         \
-    TEST(DequantizeElement, name##_float32) { \
-        check_dequantize<name, float>();      \
-    }                                         \
-    TEST(DequantizeElement, name##_float64) { \
-        check_dequantize<name, double>();     \
+#define X(name, bits, is_signed)                   \
+    TEST(QuantizeElement, name##_float32) {        \
+        check_quantize<float>(bits, is_signed);    \
+    }                                              \
+    TEST(QuantizeElement, name##_float64) {        \
+        check_quantize<double>(bits, is_signed);   \
+    }                                              \
+    TEST(DequantizeElement, name##_float32) {      \
+        check_dequantize<float>(bits, is_signed);  \
+    }                                              \
+    TEST(DequantizeElement, name##_float64) {      \
+        check_dequantize<double>(bits, is_signed); \
     }
 PIQUANT_CODE_TYPES(X)
 #undef X
@@ -176,8 +178,8 @@ TEST(QuantizeElement, RoundsTheProductOnce) {
 
 // Written out by hand, so that a mistake shared by code and model would show.
 TEST(QuantizeElement, Golden) {
-    const CodeRange u8 = {10, 0, 255};
-    const CodeRange i4 = {uint64_t(-3), uint64_t(-8), 7};
+    const CodeRange u8 = {10, 0, 255, false};
+    const CodeRange i4 = {uint64_t(-3), uint64_t(-8), 7, true};
     const struct {
         float x;
         uint64_t as_uint8;
@@ -202,8 +204,8 @@ TEST(QuantizeElement, Golden) {
                 {INFINITY, 255, 7},
                 {-INFINITY, 0, uint64_t(-8)}};
     for (const auto& row : rows) {
-        EXPECT_EQ((quantize_element<uint8, Round::nearest>(row.x, 1.0f, u8, 0)), row.as_uint8) << row.x;
-        EXPECT_EQ((quantize_element<int4, Round::nearest>(row.x, 1.0f, i4, 0)), row.as_int4) << row.x;
+        EXPECT_EQ((quantize_element<Round::nearest>(row.x, 1.0f, u8, 0)), row.as_uint8) << row.x;
+        EXPECT_EQ((quantize_element<Round::nearest>(row.x, 1.0f, i4, 0)), row.as_int4) << row.x;
     }
 }
 
@@ -212,17 +214,17 @@ TEST(QuantizeElement, SixtyFourBitSumsAreExact) {
     const uint64_t lowest = code_min(64, true);
     const uint64_t highest = code_max(64, true);
     const auto signed_sum = [&](double y, uint64_t zero) {
-        return static_cast<int64_t>(quantize_element<int64, Round::nearest>(y, 1.0, {zero, lowest, highest}, 0));
+        return static_cast<int64_t>(quantize_element<Round::nearest>(y, 1.0, {zero, lowest, highest, true}, 0));
     };
     EXPECT_EQ(signed_sum(0x1p63, lowest), 0);
     EXPECT_EQ(signed_sum(0x1p64 - 2048, lowest), INT64_MAX - 2047);
     EXPECT_EQ(signed_sum(-0x1p63, highest), -1);
     EXPECT_EQ(signed_sum(-0x1p64, highest), INT64_MIN);
-    EXPECT_EQ((quantize_element<uint64, Round::nearest>(-0x1p63, 1.0, {~uint64_t{0}, 0, ~uint64_t{0}}, 0)),
+    EXPECT_EQ((quantize_element<Round::nearest>(-0x1p63, 1.0, {~uint64_t{0}, 0, ~uint64_t{0}, false}, 0)),
               0x7fffffffffffffffu);
-    EXPECT_EQ(dequantize_element<int64>(highest, 1.0, lowest), 0x1p64);
-    EXPECT_EQ(dequantize_element<int64>(lowest, 1.0, highest), -0x1p64);
-    EXPECT_EQ(dequantize_element<uint64>(0, 1.0, ~uint64_t{0}), -0x1p64);
+    EXPECT_EQ(dequantize_element(highest, 1.0, lowest, true), 0x1p64);
+    EXPECT_EQ(dequantize_element(lowest, 1.0, highest, true), -0x1p64);
+    EXPECT_EQ(dequantize_element(uint64_t{0}, 1.0, ~uint64_t{0}, false), -0x1p64);
 }
 
 // All 65,536 words: the number of them that round up is the fraction in 65536ths.

@@ -8,9 +8,6 @@
 #include <memory>
 #include <string>
 
-extern "C" piquant_status_t piquant_move_traffic(piquant_context_t*, const void*, piquant_dtype_t, void*, piquant_dtype_t,
-                                                 size_t, piquant_reduce_op_t);
-
 namespace piquant {
 
 struct ContextDeleter {

@@ -7,13 +7,9 @@
 #include <cstdint>
 #include <vector>
 
-extern "C" piquant_status_t piquant_move_traffic(piquant_context_t*, const void*, piquant_dtype_t, void*, piquant_dtype_t,
-                                                 size_t, piquant_reduce_op_t);
-
 namespace piquant::fuzz {
 
-enum class Operation { quantize, dequantize, quantize_dequantize, compute_quant_params, move_traffic, settings };
-constexpr int operation_count = 6;
+enum class Operation { quantize, dequantize, quantize_dequantize, compute_quant_params, settings };
 
 enum class Pointers { right, overlapping, null_in, null_out, null_context };
 

@@ -66,11 +66,7 @@ piquant_status_t call(const Case& c, piquant_context_t* context, const void* in,
             return piquant_dequantize(context, in, code, out, real, c.n, c.scale, c.zero_point, options);
         case Operation::quantize_dequantize:
             return piquant_quantize_dequantize(context, in, out, real, code, c.n, c.scale, c.zero_point, options);
-        case Operation::compute_quant_params:
-            return piquant_compute_quant_params(context, in, real, code, c.n, options, scale, zero_point);
-        default:
-            return piquant_move_traffic(context, in, dtype(in_dtype(c)), out, dtype(out_dtype(c)), c.n,
-                                        c.has_options ? c.options.reduce_op : PIQUANT_SET);
+        default: return piquant_compute_quant_params(context, in, real, code, c.n, options, scale, zero_point);
     }
 }
 
@@ -200,14 +196,7 @@ std::string check_transform(Case c, piquant_context_t* context, Guarded& in_memo
     const piquant_status_t status =
         call(c, c.pointers == Pointers::null_context ? nullptr : context, given_in, given_out, nullptr, nullptr);
 
-    std::vector<piquant_status_t> errors = deserved(c, overlap);
-    if (c.operation == Operation::move_traffic && status == PIQUANT_ERROR_ISA) {
-        const char* isa = nullptr;
-        piquant_context_get_isa(context, &isa);
-        if (std::string(isa) == "scalar") {
-            errors.push_back(PIQUANT_ERROR_ISA);
-        }
-    }
+    const std::vector<piquant_status_t> errors = deserved(c, overlap);
     const bool right =
         errors.empty() ? status == PIQUANT_OK : std::find(errors.begin(), errors.end(), status) != errors.end();
     if (!right) {
@@ -217,7 +206,7 @@ std::string check_transform(Case c, piquant_context_t* context, Guarded& in_memo
     if (!in_memory.unchanged_but_for(out, written) || !out_memory.unchanged_but_for(out, written)) {
         return status == PIQUANT_OK ? "bytes outside of the output were written" : "an error changed the output";
     }
-    if (written == 0 || c.operation == Operation::move_traffic) {
+    if (written == 0) {
         return "";
     }
     Bytes expected = before;

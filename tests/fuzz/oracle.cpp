@@ -171,14 +171,10 @@ double real_at(const unsigned char* p, int dtype, size_t i) {
 }
 
 int in_dtype(const Case& c) {
-    return c.operation == Operation::dequantize || (c.operation == Operation::move_traffic && c.options.symmetric != 0)
-               ? c.code
-               : c.real;
+    return c.operation == Operation::dequantize ? c.code : c.real;
 }
 int out_dtype(const Case& c) {
-    return c.operation == Operation::quantize || (c.operation == Operation::move_traffic && c.options.symmetric == 0)
-               ? c.code
-               : c.real;
+    return c.operation == Operation::quantize ? c.code : c.real;
 }
 
 std::vector<piquant_status_t> deserved(const Case& c, bool overlap) {
@@ -188,31 +184,28 @@ std::vector<piquant_status_t> deserved(const Case& c, bool overlap) {
             found.push_back(status);
         }
     };
-    const bool computes = c.operation != Operation::move_traffic;
     const bool parameters = c.operation == Operation::compute_quant_params;
     const piquant_options_t o = options_of(c);
     add_if(c.pointers == Pointers::null_context, PIQUANT_ERROR_CONTEXT);
-    // Traffic goes either way, so that one wrong dtype may be taken for either.
-    const bool dtypes = (is_real(c.real) && is_code(c.code)) || (!computes && is_code(c.real) && is_real(c.code));
-    add_if(!dtypes && (!computes || !is_real(c.real)), PIQUANT_ERROR_FLOAT_DTYPE);
-    add_if(!dtypes && (!computes || !is_code(c.code)), PIQUANT_ERROR_CODE_DTYPE);
+    add_if(!is_real(c.real), PIQUANT_ERROR_FLOAT_DTYPE);
+    add_if(!is_code(c.code), PIQUANT_ERROR_CODE_DTYPE);
     const auto* const known = c.beyond + (o.struct_size - sizeof o);
-    add_if(computes && c.has_options && std::any_of(c.beyond, known, [](unsigned char b) { return b != 0; }),
+    add_if(c.has_options && std::any_of(c.beyond, known, [](unsigned char b) { return b != 0; }),
            PIQUANT_ERROR_OPTIONS);
-    add_if(computes && o.round_mode != PIQUANT_NEAREST && o.round_mode != PIQUANT_STOCHASTIC, PIQUANT_ERROR_ROUND_MODE);
+    add_if(o.round_mode != PIQUANT_NEAREST && o.round_mode != PIQUANT_STOCHASTIC, PIQUANT_ERROR_ROUND_MODE);
     add_if(o.reduce_op != PIQUANT_SET && o.reduce_op != PIQUANT_ADD, PIQUANT_ERROR_REDUCE_OP);
-    if (is_code(c.code) && computes) {
+    if (is_code(c.code)) {
         add_if(!(in_range(range_min(c), c.code) && in_range(range_max(c), c.code) && range_min(c) < range_max(c)),
                PIQUANT_ERROR_QUANT_RANGE);
         add_if(!parameters && !in_range(given(c.zero_point, c.code), c.code), PIQUANT_ERROR_ZERO_POINT);
     }
-    if (computes && !parameters) {
+    if (!parameters) {
         add_if(!(c.real == PIQUANT_FLOAT64 ? is_scale<double>(c.scale) : is_scale<float>(c.scale)),
                PIQUANT_ERROR_SCALE);
     }
     add_if(!c.n_fits, PIQUANT_ERROR_LENGTH);
     add_if(c.n > 0 && c.pointers == Pointers::null_in, PIQUANT_ERROR_NULL);
-    add_if(c.n > 0 && c.pointers == Pointers::null_out && computes && !parameters, PIQUANT_ERROR_NULL);
+    add_if(c.n > 0 && c.pointers == Pointers::null_out && !parameters, PIQUANT_ERROR_NULL);
     add_if(parameters && c.n == 0, PIQUANT_ERROR_EMPTY);
     add_if(overlap, PIQUANT_ERROR_OVERLAP);
     return found;
