@@ -43,7 +43,7 @@ add_custom_target(piquant_isas)  # all of them, for scripts/check-isa-objects
 foreach(isa IN LISTS PIQUANT_ISAS)
   string(APPEND list " X(${isa})")
   piquant_isa_units(piquant_isa_${isa} ${isa} src/isa/quantize.cpp src/isa/dequantize.cpp src/isa/quantize_dequantize.cpp
-                    src/isa/minmax.cpp src/isa/table.cpp)
+                    src/isa/minmax.cpp src/isa/rows.cpp src/isa/table.cpp)
   list(APPEND PIQUANT_ISA_OBJECTS $<TARGET_OBJECTS:piquant_isa_${isa}>)
   # For benchmarks and tests. The scalar set has no vectors to compare with.
   if(NOT isa STREQUAL scalar)

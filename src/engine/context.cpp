@@ -188,7 +188,7 @@ void Context::run_tiles(Plan& plan) {
     constexpr size_t shortest_run = 1024;
     // What is prefetched beyond the end of a line is fetched in vain.
     constexpr size_t ends_per_line = 8;
-    const Tiles tiles(plan.lines, plan.in, plan.out, plan.reads_output, plan.uses_words);
+    const Tiles tiles(plan.lines, *plan.row_kernels, plan.in, plan.out, plan.reads_output, plan.uses_words);
     const Schedule s = schedule(plan.traffic());
     const Scratch scratch(tiles, s.threads);
     plan.args.non_temporal = s.is_far && tiles.direct_output() >= shortest_run;
@@ -221,7 +221,7 @@ Extent Context::extent_of(const ExtentPlan& plan) {
                        found[participant] = merge(found[participant], plan.kernel(part, end - begin));
                    });
     } else {
-        const Tiles tiles(plan.lines, plan.in, plan.in, false, false);
+        const Tiles tiles(plan.lines, *plan.row_kernels, plan.in, plan.in, false, false);
         const Scratch scratch(tiles, s.threads);
         for_chunks(s, partition_tiles(tiles.count(), s.traffic, s.threads),
                    [&](size_t begin, size_t end, size_t participant) {

@@ -21,13 +21,6 @@ void gather(unsigned char* tile, const unsigned char* from, Strides strides, siz
 void scatter(unsigned char* to, Strides strides, const unsigned char* tile, size_t rows, size_t columns, size_t bytes,
              unsigned char* spare);
 
-// Rows of codes of 2 or 4 bits, each row from a byte of its own, to or from a tile. The tile may be read and written up
-// to `tile_slack` bytes beyond its end, the array may not.
-constexpr size_t tile_slack = 8;
-void unpack_rows(unsigned char* tile, const unsigned char* from, ptrdiff_t row_stride, size_t rows, size_t columns,
-                 int bits, bool is_signed);
-void pack_rows(unsigned char* to, ptrdiff_t row_stride, const unsigned char* tile, size_t rows, size_t columns, int bits);
-
 // Codes with a byte of their own, in place: the other bits become copies of the sign, or zero; and zero.
 void extend_codes(unsigned char* codes, size_t n, int bits, bool is_signed);
 void clear_other_bits(unsigned char* codes, size_t n, int bits);

@@ -21,6 +21,7 @@ struct Plan {
     bool reads_output;  // reduce_op "add"
     bool uses_words;    // stochastic rounding
     Lines lines;
+    const RowKernels* row_kernels;
 
     size_t traffic() const { return bytes_for(n, info(in).format) + bytes_for(n, info(out).format); }
 };
@@ -33,6 +34,7 @@ struct ExtentPlan {
     size_t n;
     CallOptions options;
     Lines lines;
+    const RowKernels* row_kernels;
 
     size_t traffic() const { return bytes_for(n, info(in).format); }
 };

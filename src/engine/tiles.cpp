@@ -6,13 +6,13 @@
 namespace piquant {
 namespace {
 
-// Elements of a tile: with their codes they fill a half of a first-level cache. Larger tiles gain nothing.
-constexpr size_t tile_elements = 4096;
+// Bytes of a tile on either side: a half of a small first-level cache.
+constexpr size_t tile_bytes = size_t{16} << 10;
 // Side of a square tile: a cache line holds as many codes of 8 bits.
 constexpr size_t square = 64;
 // Lines from this length on are worth a kernel call of their own, whose ends cost some 80 ns; shorter ones are copied
 // side by side first.
-constexpr size_t long_line = 1024;
+constexpr size_t long_line = 4096;
 // Parts of longer lines, so that threads can share them.
 constexpr size_t longest_part = size_t{1} << 16;
 
@@ -39,8 +39,9 @@ bool are_copied(const Lines& lines) {
     return !lines.in_is_dense(line) || !lines.out_is_dense(line) || line.size < long_line;
 }
 
-Tiles::Tiles(const Lines& lines, DType in, DType out, bool reads_output, bool consecutive_words)
-    : lines_(lines), in_access_(access_of(in)), out_access_(lines.has_out ? access_of(out) : Access::direct),
+Tiles::Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType out, bool reads_output,
+             bool consecutive_words)
+    : lines_(lines), row_kernels_(row_kernels), in_access_(access_of(in)), out_access_(lines.has_out ? access_of(out) : Access::direct),
       reads_output_(reads_output) {
     for (const DType type : {in, out}) {
         if (!info(type).is_float) {
@@ -80,11 +81,17 @@ Tiles::Tiles(const Lines& lines, DType in, DType out, bool reads_output, bool co
         tile_columns_ = blocks(blocks(last.size, blocks(last.size, longest_part)), 256) * 256;
         tile_columns_ = std::min(tile_columns_, last.size);
     } else {
+        const auto element_bytes = [&](Access access, const Side& side) {
+            return access >= Access::packed ? size_t{1} : size_t{side.format.bytes};
+        };
+        const size_t elements =
+            tile_bytes / std::max(in_dense && in_access_ == Access::elements ? 1 : element_bytes(in_access_, lines.in),
+                                  out_dense && out_access_ == Access::elements ? 1 : element_bytes(out_access_, lines.out));
         // Random words cost some time for each line of a tile, so that these are longer then.
         const size_t side = consecutive_words ? 4 * square : square;
-        const size_t most_columns = along_rows_ ? std::max(side, tile_elements / rows_.size) : tile_elements;
+        const size_t most_columns = along_rows_ ? std::max(side, elements / rows_.size) : elements;
         tile_columns_ = part_of(columns_.size, most_columns);
-        tile_rows_ = part_of(rows_.size, tile_elements / tile_columns_);
+        tile_rows_ = part_of(rows_.size, elements / tile_columns_);
         // Within a tile a side is one run if its columns are, and each row continues the one before.
         const bool whole_rows = tile_columns_ == columns_.size;
         const auto is_run = [&](bool dense, ptrdiff_t row_stride, size_t size) {
@@ -105,7 +112,7 @@ Tiles::Tiles(const Lines& lines, DType in, DType out, bool reads_output, bool co
         units_ *= outer_[d].size;
     }
     const bool small = row_blocks_ * column_blocks_ == 1 && in_access_ != Access::direct && out_access_ != Access::direct;
-    units_per_tile_ = small ? std::max<size_t>(1, tile_elements / (tile_rows_ * tile_columns_)) : 1;
+    units_per_tile_ = small ? std::max<size_t>(1, tile_bytes / 8 / (tile_rows_ * tile_columns_)) : 1;
     tiles_ = blocks(units_, units_per_tile_);
     const bool consecutive = tile_rows_ == 1 || (tile_columns_ == columns_.size && row_index_ == columns_.size);
     words_follow_ = !consecutive_words || (consecutive && units_per_tile_ == 1);
@@ -167,7 +174,7 @@ void Tiles::prefetch_start(size_t t) const {
 
 void Tiles::load_input(const Unit& u, unsigned char* tile, unsigned char* spare) const {
     if (in_access_ == Access::packed) {
-        unpack_rows(tile, u.in, rows_.in, u.rows, u.columns, bits_, is_signed_);
+        row_kernels_.unpack[bits_ == 4](tile, u.in, rows_.in, u.rows, u.columns, is_signed_);
         return;
     }
     gather(tile, u.in, {rows_.in, columns_.in}, u.rows, u.columns, in_size_, spare);
@@ -182,7 +189,7 @@ void Tiles::load_output(const Unit& u, unsigned char* tile, unsigned char* spare
 
 void Tiles::store_output(const Unit& u, unsigned char* tile, unsigned char* spare) const {
     if (out_access_ == Access::packed) {
-        pack_rows(u.out, rows_.out, tile, u.rows, u.columns, bits_);
+        row_kernels_.pack[bits_ == 4](u.out, rows_.out, tile, u.rows, u.columns);
         return;
     }
     if (out_access_ == Access::unpacked) {

@@ -34,7 +34,8 @@ class Tiles {
 public:
     // `lines` are merged; `code` is the type of the codes, if a side has any. What `lines` says of an output is ignored
     // where there is none.
-    Tiles(const Lines& lines, DType in, DType out, bool reads_output, bool consecutive_words);
+    Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType out, bool reads_output,
+          bool consecutive_words);
 
     size_t count() const { return tiles_; }
     size_t scratch_bytes() const { return in_bytes_ + out_bytes_ + spare_bytes_; }
@@ -76,53 +77,50 @@ private:
         const size_t first = t * units_per_tile_;
         const size_t last = first + units_per_tile_ < units_ ? first + units_per_tile_ : units_;
         const Unit start = unit(first);
-        unsigned char* const spare = spare_bytes_ != 0 ? scratch + in_bytes_ + out_bytes_ : nullptr;
+        unsigned char* const in_tile = scratch;
+        unsigned char* const out_tile = scratch + in_bytes_;
+        unsigned char* const spare = spare_bytes_ != 0 ? out_tile + out_bytes_ : nullptr;
         size_t n = 0;
-        if (in_access_ != Access::direct || reads_output_) {
-            for (size_t i = first; i < last; ++i) {
-                const Unit u = unit(i);
-                if (in_access_ != Access::direct) {
-                    load_input(u, scratch + n * in_size_, spare);
-                }
-                if (reads_output_ && out_access_ != Access::direct) {
-                    load_output(u, scratch + in_bytes_ + n * out_size_, spare);
-                }
-                n += u.rows * u.columns;
+        for_units(start, first, last, [&](const Unit& u) {
+            if (in_access_ != Access::direct) {
+                load_input(u, in_tile + n * in_size_, spare);
             }
-        } else {
-            n = start.rows * start.columns * (last - first);
-        }
-        const unsigned char* const in = in_access_ == Access::direct ? start.in : scratch;
-        unsigned char* const out = out_access_ == Access::direct ? start.out : scratch + in_bytes_;
+            if (reads_output_ && out_access_ != Access::direct) {
+                load_output(u, out_tile + n * out_size_, spare);
+            }
+            n += u.rows * u.columns;
+        });
+        const unsigned char* const in = in_access_ == Access::direct ? start.in : in_tile;
+        unsigned char* const out = out_access_ == Access::direct ? start.out : out_tile;
         if (words_follow_) {
             kernel(in, out, n, start.index);
         } else {
-            call_by_rows(first, last, in, out, kernel);
+            size_t done = 0;  // random words follow the rows one by one
+            for_units(start, first, last, [&](const Unit& u) {
+                for (size_t r = 0; r < u.rows; ++r, done += u.columns) {
+                    kernel(in + done * in_size_, out + done * out_size_, u.columns, u.index + r * row_index_);
+                }
+            });
         }
         if (out_access_ != Access::direct) {
             size_t done = 0;
-            for (size_t i = first; i < last; ++i) {
-                const Unit u = unit(i);
-                store_output(u, scratch + in_bytes_ + done * out_size_, spare);
+            for_units(start, first, last, [&](const Unit& u) {
+                store_output(u, out_tile + done * out_size_, spare);
                 done += u.rows * u.columns;
-            }
+            });
         }
     }
 
-    // Random words follow the rows one by one.
-    template <class Call>
-    void call_by_rows(size_t first, size_t last, const unsigned char* in, unsigned char* out, const Call& kernel) const {
-        for (size_t i = first; i < last; ++i) {
-            const Unit u = unit(i);
-            for (size_t r = 0; r < u.rows; ++r) {
-                kernel(in, out, u.columns, u.index + r * row_index_);
-                in += u.columns * in_size_;
-                out += u.columns * out_size_;
-            }
+    template <class F>
+    void for_units(const Unit& start, size_t first, size_t last, const F& f) const {
+        f(start);
+        for (size_t i = first + 1; i < last; ++i) {
+            f(unit(i));
         }
     }
 
     const Lines& lines_;
+    const RowKernels& row_kernels_;
     Access in_access_;
     Access out_access_;
     bool reads_output_;

@@ -18,6 +18,7 @@ extern const QuantizeKernels quantize;
 extern const DequantizeKernels dequantize;
 extern const QuantizeDequantizeKernels quantize_dequantize;
 extern const MinMaxKernels minmax;
+extern const RowKernels rows;
 extern const KernelTable table;     // of all these: what the library looks kernels up in
 extern const TrafficTable traffic;  // apart: the library does not contain it
 

@@ -39,6 +39,21 @@ inline Extent merge(const Extent& a, const Extent& b) {
 using Kernel = void (*)(const KernelArgs&);
 using MinMaxKernel = Extent (*)(const void* in, size_t n);
 
+
+// Rows of codes of 2 or 4 bits, each from a byte of its own, row_stride bytes apart, to or from a tile, where each code
+// has a byte and rows lie side by side. Tiles may be read and written up to `tile_slack` bytes beyond their end, arrays
+// may not.
+using PackRows = void (*)(unsigned char* to, ptrdiff_t row_stride, const unsigned char* tile, size_t rows,
+                          size_t columns);
+using UnpackRows = void (*)(unsigned char* tile, const unsigned char* from, ptrdiff_t row_stride, size_t rows,
+                            size_t columns, bool is_signed);
+constexpr size_t tile_slack = 256;
+
+struct RowKernels {
+    PackRows pack[2];  // of codes of 2 bits, of 4
+    UnpackRows unpack[2];
+};
+
 enum class Operation { quantize, dequantize, quantize_dequantize };
 
 // Each is the work of one unit of src/isa. Widths by width_index(), classes of widths by code_width().
@@ -54,6 +69,7 @@ struct KernelTable {
     const DequantizeKernels& dequantize;
     const QuantizeDequantizeKernels& quantize_dequantize;
     const MinMaxKernels& minmax;
+    const RowKernels& rows;
 };
 
 namespace {

@@ -77,6 +77,9 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {_mm256_xor_si256(a.v, b.v)};
 }
+inline bytes operator&(bytes a, bytes b) {
+    return {_mm256_and_si256(a.v, b.v)};
+}
 inline bytes max_u16(bytes a, bytes b) {
     return {_mm256_max_epu16(a.v, b.v)};
 }
@@ -212,6 +215,10 @@ inline bytes pack_nibbles(loose<Group> a, loose<Group> b) {
     const __m256i packed = _mm256_packus_epi16(_mm256_maddubs_epi16(a.v, weights), _mm256_maddubs_epi16(b.v, weights));
     return Group == 8 ? sort4(packed) : sort2(packed);
 }
+inline bytes pack_nibbles(bytes a, bytes b) {
+    const __m256i weights = _mm256_set1_epi16(0x1001);
+    return sort8(_mm256_packus_epi16(_mm256_maddubs_epi16(a.v, weights), _mm256_maddubs_epi16(b.v, weights)));
+}
 // maddubs by (1, 4), then madd by (1, 16): each four bytes become one, in 32 bits.
 inline __m256i pack_quads(__m256i a) {
     const __m256i pairs = _mm256_maddubs_epi16(a, _mm256_set1_epi16(0x0401));
@@ -223,6 +230,11 @@ inline bytes pack_crumbs(loose<Group> a, loose<Group> b, loose<Group> c, loose<G
     const __m256i cd = _mm256_packs_epi32(pack_quads(c.v), pack_quads(d.v));
     const __m256i packed = _mm256_packus_epi16(ab, cd);
     return Group == 8 ? sort2(packed) : sort1(packed);
+}
+inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
+    const __m256i ab = _mm256_packs_epi32(pack_quads(a.v), pack_quads(b.v));
+    const __m256i cd = _mm256_packs_epi32(pack_quads(c.v), pack_quads(d.v));
+    return sort4(_mm256_packus_epi16(ab, cd));
 }
 
 // --- table -------------------------------------------------------------------------------------------------------

@@ -101,6 +101,9 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {_mm512_xor_si512(a.v, b.v)};
 }
+inline bytes operator&(bytes a, bytes b) {
+    return {_mm512_and_si512(a.v, b.v)};
+}
 inline bytes max_u16(bytes a, bytes b) {
     return {_mm512_max_epu16(a.v, b.v)};
 }
@@ -227,6 +230,10 @@ inline bytes pack_nibbles(loose<Group> a, loose<Group> b) {
     const __m512i packed = _mm512_packus_epi16(_mm512_maddubs_epi16(a.v, weights), _mm512_maddubs_epi16(b.v, weights));
     return Group == 8 ? sort4(packed) : sort2(packed);
 }
+inline bytes pack_nibbles(bytes a, bytes b) {
+    const __m512i weights = _mm512_set1_epi16(0x1001);
+    return sort8(_mm512_packus_epi16(_mm512_maddubs_epi16(a.v, weights), _mm512_maddubs_epi16(b.v, weights)));
+}
 // maddubs by (1, 4), then madd by (1, 16): each four bytes become one, in 32 bits.
 inline __m512i pack_quads(__m512i a) {
     const __m512i pairs = _mm512_maddubs_epi16(a, _mm512_set1_epi16(0x0401));
@@ -247,6 +254,11 @@ inline bytes pack_crumbs(loose<Group> a, loose<Group> b, loose<Group> c, loose<G
     } else {
         return {transpose_bytes(sort4(packed).v)};
     }
+}
+inline bytes pack_crumbs(bytes a, bytes b, bytes c, bytes d) {
+    const __m512i ab = _mm512_packs_epi32(pack_quads(a.v), pack_quads(b.v));
+    const __m512i cd = _mm512_packs_epi32(pack_quads(c.v), pack_quads(d.v));
+    return sort4(_mm512_packus_epi16(ab, cd));
 }
 
 // --- table -------------------------------------------------------------------------------------------------------

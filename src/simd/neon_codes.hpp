@@ -84,6 +84,9 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {veorq_u8(a.v, b.v)};
 }
+inline bytes operator&(bytes a, bytes b) {
+    return {vandq_u8(a.v, b.v)};
+}
 inline bytes min_u8(bytes a, bytes b) {
     return {vminq_u8(a.v, b.v)};
 }

@@ -285,6 +285,9 @@ inline i32 operator-(i32 a, i32 b) {
 inline i32 operator^(i32 a, i32 b) {
     return {_mm_xor_si128(a.v, b.v)};
 }
+inline i32 operator&(i32 a, i32 b) {
+    return {_mm_and_si128(a.v, b.v)};
+}
 inline i32 mul_low(i32 a, i32 b) {
     return {_mm_mullo_epi32(a.v, b.v)};
 }

@@ -76,6 +76,9 @@ inline bytes splat_pattern(uint32_t x) {
 inline bytes operator^(bytes a, bytes b) {
     return {_mm_xor_si128(a.v, b.v)};
 }
+inline bytes operator&(bytes a, bytes b) {
+    return {_mm_and_si128(a.v, b.v)};
+}
 inline bytes max_u8(bytes a, bytes b) {
     return {_mm_max_epu8(a.v, b.v)};
 }

@@ -28,7 +28,7 @@
 //              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
 //              from_pattern<f32>(i32 x)    the float of that pattern
 //              from_pattern<f64>(i32 x)    2^52 + x, which is unsigned: the double with x below the upper half of 2^52
-//   integer    splat_i32, + -, ^, & (where any type interleaves), xor3, mul_low, max, shift_left<k>,
+//   integer    splat_i32, + -, ^, &, xor3, mul_low, max, shift_left<k>,
 //              shift_right_logical<k>, shift_right_arithmetic<k>
 //   words      lane_numbers()              0 .. lanes - 1
 //              make_words<Interleaved>(x, lower, upper)    in each lane the words of two neighbours: the lower half of
@@ -42,12 +42,12 @@
 //                                          u are added to the first pair and v to the second
 //              sorted(loose)               bytes in element order
 //              pack_nibbles(a, b)          2 registers of loose codes 0..15 -> 1, in element order
-//              pack_crumbs(a, b, c, d)     the same of 4, of codes 0..3
+//              pack_crumbs(a, b, c, d)     the same of 4, of codes 0..3; both also of bytes in element order
 //              max_u8(loose, bytes), and min_u8 where conversion_saturates
 //              narrow2<Interleaved>(a, b)  a pair: saturate to uint16
 //              narrow2_upper(a, b, u, zero)    a pair: upper halves of the lanes once words u are added, plus
 //                                          16-bit `zero`, modulo 2^16
-//              splat_u8, splat_u16, splat_pattern, max_u16, bytes ^ bytes
+//              splat_u8, splat_u16, splat_pattern, max_u16, bytes ^ bytes, bytes & bytes
 //   extent     higher<bits>(x, top), lower<bits>(x, bottom)    patterns of floats, zero among them: the largest as
 //                                          signed integers, as unsigned ones; or by comparing floats, which may drop
 //                                          a NaN in x
