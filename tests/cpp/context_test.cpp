@@ -5,6 +5,7 @@
 #include <thread>
 #include <vector>
 
+#include "cpu/caches.hpp"
 #include "cpu/usable_cpus.hpp"
 #include "engine/memory.hpp"
 #include "support.hpp"
