@@ -100,28 +100,34 @@ protected:
         }
         return all;
     }
+
+    // A kernel of every vector set against the scalar set's, which takes the longest and runs once for all of them.
+    template <class Choose>
+    static void compare(const Choose& kernel, const KernelArgs& args, const Bytes& in, const Bytes& out, int bits,
+                        const std::string& what) {
+        const Bytes expected = run(kernel(scalar_table()), args, in, out);
+        for (const Isa* isa : vector_isas()) {
+            expect_equal(expected, run(kernel(*isa->table), args, in, out), bits, std::string(isa->name) + " " + what);
+        }
+    }
 };
 
 TEST_P(FloatFormatsIsa, EveryInputQuantizes) {
     const DType real = GetParam();
+    const int f = float_index(real);
     const Bytes in = all_patterns();
-    for (const Isa* isa : vector_isas()) {
-        for (int q = 0; q < code_count; ++q) {
-            const auto code = static_cast<DType>(float_count + q);
-            const Bytes codes(bytes_for(patterns, info(code).bits));
-            for (const KernelArgs& args : arguments(real, code)) {
-                const std::string what = std::string(isa->name) + " " + info(code).name + ", scale " +
-                                         std::to_string(args.scale) + ", zero point " + std::to_string(args.zero_point);
-                for (int round = 0; round < 2; ++round) {
-                    const auto* table = &scalar_table();
-                    const int f = float_index(real);
-                    expect_equal(run(table->quantize[f][q][round], args, in, codes),
-                                 run(isa->table->quantize[f][q][round], args, in, codes), info(code).bits, what);
-                    for (int reduce = 0; reduce < 2; ++reduce) {
-                        expect_equal(run(table->requantize[f][q][round][reduce], args, in, in),
-                                     run(isa->table->requantize[f][q][round][reduce], args, in, in), 16,
-                                     what + ", fused");
-                    }
+    for (int q = 0; q < code_count; ++q) {
+        const auto code = static_cast<DType>(float_count + q);
+        const Bytes codes(bytes_for(patterns, info(code).bits));
+        for (const KernelArgs& args : arguments(real, code)) {
+            const std::string what = std::string(info(code).name) + ", scale " + std::to_string(args.scale) +
+                                     ", zero point " + std::to_string(args.zero_point);
+            for (int round = 0; round < 2; ++round) {
+                const auto quantize = [&](const KernelTable& table) { return table.quantize[f][q][round]; };
+                compare(quantize, args, in, codes, info(code).bits, what);
+                for (int reduce = 0; reduce < 2; ++reduce) {
+                    const auto fused = [&](const KernelTable& table) { return table.requantize[f][q][round][reduce]; };
+                    compare(fused, args, in, in, 16, what + ", fused");
                 }
             }
         }
@@ -130,20 +136,18 @@ TEST_P(FloatFormatsIsa, EveryInputQuantizes) {
 
 TEST_P(FloatFormatsIsa, EveryPreviousOutputIsAddedTo) {
     const DType real = GetParam();
+    const int f = float_index(real);
     const Bytes before = all_patterns();
     std::mt19937_64 random(12);
-    for (const Isa* isa : vector_isas()) {
-        for (int q = 0; q < code_count; ++q) {
-            const auto code = static_cast<DType>(float_count + q);
-            const Bytes in = code_data(code, patterns, random);
-            for (const KernelArgs& args : arguments(real, code)) {
-                for (int reduce = 0; reduce < 2; ++reduce) {
-                    const int f = float_index(real);
-                    expect_equal(run(scalar_table().dequantize[q][f][reduce], args, in, before),
-                                 run(isa->table->dequantize[q][f][reduce], args, in, before), 16,
-                                 std::string(isa->name) + " " + info(code).name + (reduce == 1 ? " add" : " set") +
-                                     ", scale " + std::to_string(args.scale));
-                }
+    for (int q = 0; q < code_count; ++q) {
+        const auto code = static_cast<DType>(float_count + q);
+        const Bytes in = code_data(code, patterns, random);
+        for (const KernelArgs& args : arguments(real, code)) {
+            for (int reduce = 0; reduce < 2; ++reduce) {
+                const auto dequantize = [&](const KernelTable& table) { return table.dequantize[q][f][reduce]; };
+                compare(dequantize, args, in, before, 16,
+                        std::string(info(code).name) + (reduce == 1 ? " add" : " set") + ", scale " +
+                            std::to_string(args.scale));
             }
         }
     }
@@ -156,14 +160,11 @@ TEST_P(FloatFormatsIsa, EveryBinadeRounds) {
     const Bytes out(2 * patterns);
     const int f = float_index(real);
     const int q = code_index(DType::int16);
-    for (const Isa* isa : vector_isas()) {
-        for (int exponent = -126; exponent < 127; ++exponent) {
-            KernelArgs args = kernel_args(real, DType::int16, std::ldexp(1.0, exponent), 0);
-            args.n = patterns;
-            expect_equal(run(scalar_table().dequantize[q][f][0], args, in, out),
-                         run(isa->table->dequantize[q][f][0], args, in, out), 16,
-                         std::string(isa->name) + ", scale 2^" + std::to_string(exponent));
-        }
+    for (int exponent = -126; exponent < 127; ++exponent) {
+        KernelArgs args = kernel_args(real, DType::int16, std::ldexp(1.0, exponent), 0);
+        args.n = patterns;
+        const auto dequantize = [&](const KernelTable& table) { return table.dequantize[q][f][0]; };
+        compare(dequantize, args, in, out, 16, "scale 2^" + std::to_string(exponent));
     }
 }
 
