@@ -16,18 +16,22 @@ namespace {
 using exact::Integer;
 using exact::value_of;
 
+// The model in two steps, of which only the second knows the range: the integer that y rounds to, and its code.
 template <class Q>
-uint64_t model_quantize(double y, Round mode, const CodeRange& range, unsigned u) {
-    const Integer lo = value_of(range.quant_min, Q::is_signed);
-    const Integer hi = value_of(range.quant_max, Q::is_signed);
+uint64_t model_code(double y, Integer rounded, const CodeRange& range) {
     if (std::isnan(y) || y == -INFINITY) {
         return range.quant_min;
     }
     if (y == INFINITY) {
         return range.quant_max;
     }
-    const Integer sum = exact::round(y, mode, u) + value_of(range.zero_point, Q::is_signed);
-    return static_cast<uint64_t>(exact::clamp(sum, lo, hi));
+    const Integer lo = value_of(range.quant_min, Q::is_signed);
+    const Integer hi = value_of(range.quant_max, Q::is_signed);
+    return static_cast<uint64_t>(exact::clamp(rounded + value_of(range.zero_point, Q::is_signed), lo, hi));
+}
+
+Integer model_round(double y, Round mode, unsigned u) {
+    return std::isfinite(y) ? exact::round(y, mode, u) : 0;
 }
 
 // Arguments that decide something: both sides of every tie near the ends and powers of two, fractions around multiples
@@ -96,16 +100,20 @@ void check_quantize() {
                                   static_cast<uint16_t>(65534 - t),
                                   static_cast<uint16_t>(65536 - t),
                                   static_cast<uint16_t>(65537 - t)};
+        const Integer nearest = model_round(d, Round::nearest, 0);
+        Integer stochastic[std::size(words)];
+        for (size_t i = 0; i < std::size(words); ++i) {
+            stochastic[i] = model_round(d, Round::stochastic, words[i]);
+        }
         for (const CodeRange& range : all_ranges) {
-            ASSERT_EQ((quantize_element<Q, Round::nearest>(y, T{1}, range, 0xffff)),
-                      model_quantize<Q>(d, Round::nearest, range, 0))
+            ASSERT_EQ((quantize_element<Q, Round::nearest>(y, T{1}, range, 0xffff)), model_code<Q>(d, nearest, range))
                 << "y " << d << " zero point " << range.zero_point << " range " << range.quant_min << " "
                 << range.quant_max;
-            for (const uint16_t u : words) {
-                ASSERT_EQ((quantize_element<Q, Round::stochastic>(y, T{1}, range, u)),
-                          model_quantize<Q>(d, Round::stochastic, range, u))
-                    << "y " << d << " u " << u << " zero point " << range.zero_point << " range " << range.quant_min
-                    << " " << range.quant_max;
+            for (size_t i = 0; i < std::size(words); ++i) {
+                ASSERT_EQ((quantize_element<Q, Round::stochastic>(y, T{1}, range, words[i])),
+                          model_code<Q>(d, stochastic[i], range))
+                    << "y " << d << " u " << words[i] << " zero point " << range.zero_point << " range "
+                    << range.quant_min << " " << range.quant_max;
             }
         }
     }
@@ -121,8 +129,9 @@ void check_product() {
         const T inverse =
             static_cast<T>(std::ldexp(static_cast<double>(random()), static_cast<int>(random() % 40) - 80));
         const T y = static_cast<T>(static_cast<exact::Wide>(x) * static_cast<exact::Wide>(inverse));
-        ASSERT_EQ((quantize_element<int64, Round::nearest>(x, inverse, range, 0)),
-                  model_quantize<int64>(static_cast<double>(y), Round::nearest, range, 0))
+        ASSERT_EQ(
+            (quantize_element<int64, Round::nearest>(x, inverse, range, 0)),
+            model_code<int64>(static_cast<double>(y), model_round(static_cast<double>(y), Round::nearest, 0), range))
             << "x " << x << " inverse " << inverse;
     }
 }
