@@ -1,11 +1,22 @@
-# The C library: header, shared library, CMake package, pkg-config file.
+# The C library: header, shared or static library, CMake package, pkg-config file.
 include(CMakePackageConfigHelpers)
 set_target_properties(piquant PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
 install(TARGETS piquant EXPORT piquant-targets)
 install(FILES include/piquant/quant.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/piquant)
 install(EXPORT piquant-targets NAMESPACE piquant:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/piquant)
-file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/piquant-config.cmake
-     "include(\${CMAKE_CURRENT_LIST_DIR}/piquant-targets.cmake)\n")
+# Who links a static library links what it is made with, too: threads, and, from C, the C++ runtime.
+set(PIQUANT_RUNTIME ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
+list(REMOVE_ITEM PIQUANT_RUNTIME ${CMAKE_C_IMPLICIT_LINK_LIBRARIES})
+list(REMOVE_DUPLICATES PIQUANT_RUNTIME)
+set(PIQUANT_PC_CFLAGS "")
+set(PIQUANT_PC_PRIVATE "")
+if(NOT BUILD_SHARED_LIBS)
+  set(PIQUANT_PC_CFLAGS " -DPIQUANT_STATIC")
+  list(TRANSFORM PIQUANT_RUNTIME PREPEND -l OUTPUT_VARIABLE PIQUANT_PC_PRIVATE)
+  list(JOIN PIQUANT_PC_PRIVATE " " PIQUANT_PC_PRIVATE)
+  set(PIQUANT_PC_PRIVATE "\nLibs.private: ${PIQUANT_PC_PRIVATE} -pthread")
+endif()
+configure_file(cmake/piquant-config.cmake.in piquant-config.cmake @ONLY)
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/piquant-config-version.cmake COMPATIBILITY SameMajorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/piquant-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/piquant-config-version.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/piquant)

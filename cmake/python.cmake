@@ -1,4 +1,7 @@
 # The Python package: the native module, next to the C library that it links and ships.
+if(NOT BUILD_SHARED_LIBS)
+  message(FATAL_ERROR "The Python package ships a shared library, for programs in C: BUILD_SHARED_LIBS must be ON")
+endif()
 find_package(Python 3.10 REQUIRED COMPONENTS Interpreter Development.Module)
 find_package(nanobind CONFIG REQUIRED)
 

@@ -32,7 +32,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(_WIN32)
+/* PIQUANT_STATIC: the library is a static one. CMake and pkg-config say so by themselves. */
+#if defined(_WIN32) && defined(PIQUANT_STATIC)
+#define PIQUANT_API
+#elif defined(_WIN32)
 #if defined(PIQUANT_BUILD)
 #define PIQUANT_API __declspec(dllexport)
 #else

@@ -100,29 +100,33 @@ protected:
         }
         return all;
     }
+
+    // A kernel of every vector set against the scalar set's, which takes the longest and runs once for all of them.
+    template <class Choose>
+    static void compare(const Choose& kernel, const KernelArgs& args, const Bytes& in, const Bytes& out, int bits,
+                        const std::string& what) {
+        const Bytes expected = run(kernel(scalar_table()), args, in, out);
+        for (const Isa* isa : vector_isas()) {
+            expect_equal(expected, run(kernel(*isa->table), args, in, out), bits, std::string(isa->name) + " " + what);
+        }
+    }
 };
 
 TEST_P(FloatFormatsIsa, EveryInputQuantizes) {
     const DType real = GetParam();
     const Bytes in = all_patterns();
-    for (const Isa* isa : vector_isas()) {
-        for (int q = 0; q < code_count; ++q) {
-            const auto code = static_cast<DType>(float_count + q);
-            const Bytes codes(bytes_for(patterns, info(code).bits));
-            for (const KernelArgs& args : arguments(real, code)) {
-                const std::string what = std::string(isa->name) + " " + info(code).name + ", scale " +
-                                         std::to_string(args.scale) + ", zero point " + std::to_string(args.zero_point);
-                for (int round = 0; round < 2; ++round) {
-                    const auto* table = &scalar_table();
-                    expect_equal(run(quantize_kernel(*table, real, code, round), args, in, codes),
-                                 run(quantize_kernel(*isa->table, real, code, round), args, in, codes), info(code).bits,
-                                 what);
-                    for (int reduce = 0; reduce < 2; ++reduce) {
-                        expect_equal(
-                            run(quantize_dequantize_kernel(*table, real, code, round, reduce), args, in, in),
-                            run(quantize_dequantize_kernel(*isa->table, real, code, round, reduce), args, in, in), 16,
-                            what + ", fused");
-                    }
+    for (int q = 0; q < code_count; ++q) {
+        const auto code = static_cast<DType>(float_count + q);
+        const Bytes codes(bytes_for(patterns, info(code).bits));
+        for (const KernelArgs& args : arguments(real, code)) {
+            const std::string what = std::string(info(code).name) + ", scale " + std::to_string(args.scale) +
+                                     ", zero point " + std::to_string(args.zero_point);
+            for (int round = 0; round < 2; ++round) {
+                const auto quantize = [&](const KernelTable& table) { return quantize_kernel(table, real, code, round); };
+                compare(quantize, args, in, codes, info(code).bits, what);
+                for (int reduce = 0; reduce < 2; ++reduce) {
+                    const auto fused = [&](const KernelTable& table) { return quantize_dequantize_kernel(table, real, code, round, reduce); };
+                    compare(fused, args, in, in, 16, what + ", fused");
                 }
             }
         }
@@ -133,17 +137,15 @@ TEST_P(FloatFormatsIsa, EveryPreviousOutputIsAddedTo) {
     const DType real = GetParam();
     const Bytes before = all_patterns();
     std::mt19937_64 random(12);
-    for (const Isa* isa : vector_isas()) {
-        for (int q = 0; q < code_count; ++q) {
-            const auto code = static_cast<DType>(float_count + q);
-            const Bytes in = code_data(code, patterns, random);
-            for (const KernelArgs& args : arguments(real, code)) {
-                for (int reduce = 0; reduce < 2; ++reduce) {
-                    expect_equal(run(dequantize_kernel(scalar_table(), code, real, reduce), args, in, before),
-                                 run(dequantize_kernel(*isa->table, code, real, reduce), args, in, before), 16,
-                                 std::string(isa->name) + " " + info(code).name + (reduce == 1 ? " add" : " set") +
-                                     ", scale " + std::to_string(args.scale));
-                }
+    for (int q = 0; q < code_count; ++q) {
+        const auto code = static_cast<DType>(float_count + q);
+        const Bytes in = code_data(code, patterns, random);
+        for (const KernelArgs& args : arguments(real, code)) {
+            for (int reduce = 0; reduce < 2; ++reduce) {
+                const auto dequantize = [&](const KernelTable& table) { return dequantize_kernel(table, code, real, reduce); };
+                compare(dequantize, args, in, before, 16,
+                        std::string(info(code).name) + (reduce == 1 ? " add" : " set") + ", scale " +
+                            std::to_string(args.scale));
             }
         }
     }
@@ -154,14 +156,11 @@ TEST_P(FloatFormatsIsa, EveryBinadeRounds) {
     const DType real = GetParam();
     const Bytes in = all_patterns();
     const Bytes out(2 * patterns);
-    for (const Isa* isa : vector_isas()) {
-        for (int exponent = -126; exponent < 127; ++exponent) {
-            KernelArgs args = kernel_args(real, DType::int16, std::ldexp(1.0, exponent), 0);
-            args.n = patterns;
-            expect_equal(run(dequantize_kernel(scalar_table(), DType::int16, real, 0), args, in, out),
-                         run(dequantize_kernel(*isa->table, DType::int16, real, 0), args, in, out), 16,
-                         std::string(isa->name) + ", scale 2^" + std::to_string(exponent));
-        }
+    for (int exponent = -126; exponent < 127; ++exponent) {
+        KernelArgs args = kernel_args(real, DType::int16, std::ldexp(1.0, exponent), 0);
+        args.n = patterns;
+        const auto dequantize = [&](const KernelTable& table) { return dequantize_kernel(table, DType::int16, real, 0); };
+        compare(dequantize, args, in, out, 16, "scale 2^" + std::to_string(exponent));
     }
 }
 

@@ -16,17 +16,21 @@ namespace {
 using exact::Integer;
 using exact::value_of;
 
-uint64_t model_quantize(double y, Round mode, const CodeRange& range, unsigned u) {
-    const Integer lo = value_of(range.quant_min, range.is_signed);
-    const Integer hi = value_of(range.quant_max, range.is_signed);
+// The model in two steps, of which only the second knows the range: the integer that y rounds to, and its code.
+uint64_t model_code(double y, Integer rounded, const CodeRange& range) {
     if (std::isnan(y) || y == -INFINITY) {
         return range.quant_min;
     }
     if (y == INFINITY) {
         return range.quant_max;
     }
-    const Integer sum = exact::round(y, mode, u) + value_of(range.zero_point, range.is_signed);
-    return static_cast<uint64_t>(exact::clamp(sum, lo, hi));
+    const Integer lo = value_of(range.quant_min, range.is_signed);
+    const Integer hi = value_of(range.quant_max, range.is_signed);
+    return static_cast<uint64_t>(exact::clamp(rounded + value_of(range.zero_point, range.is_signed), lo, hi));
+}
+
+Integer model_round(double y, Round mode, unsigned u) {
+    return std::isfinite(y) ? exact::round(y, mode, u) : 0;
 }
 
 // Arguments that decide something: both sides of every tie near the ends and powers of two, fractions around multiples
@@ -98,16 +102,20 @@ void check_quantize(int bits, bool is_signed) {
                                   static_cast<uint16_t>(65534 - t),
                                   static_cast<uint16_t>(65536 - t),
                                   static_cast<uint16_t>(65537 - t)};
+        const Integer nearest = model_round(d, Round::nearest, 0);
+        Integer stochastic[std::size(words)];
+        for (size_t i = 0; i < std::size(words); ++i) {
+            stochastic[i] = model_round(d, Round::stochastic, words[i]);
+        }
         for (const CodeRange& range : all_ranges) {
-            ASSERT_EQ((quantize_element<Round::nearest>(y, T{1}, range, 0xffff)),
-                      model_quantize(d, Round::nearest, range, 0))
+            ASSERT_EQ((quantize_element<Round::nearest>(y, T{1}, range, 0xffff)), model_code(d, nearest, range))
                 << "y " << d << " zero point " << range.zero_point << " range " << range.quant_min << " "
                 << range.quant_max;
-            for (const uint16_t u : words) {
-                ASSERT_EQ((quantize_element<Round::stochastic>(y, T{1}, range, u)),
-                          model_quantize(d, Round::stochastic, range, u))
-                    << "y " << d << " u " << u << " zero point " << range.zero_point << " range " << range.quant_min
-                    << " " << range.quant_max;
+            for (size_t i = 0; i < std::size(words); ++i) {
+                ASSERT_EQ((quantize_element<Round::stochastic>(y, T{1}, range, words[i])),
+                          model_code(d, stochastic[i], range))
+                    << "y " << d << " u " << words[i] << " zero point " << range.zero_point << " range "
+                    << range.quant_min << " " << range.quant_max;
             }
         }
     }
@@ -123,8 +131,9 @@ void check_product() {
         const T inverse =
             static_cast<T>(std::ldexp(static_cast<double>(random()), static_cast<int>(random() % 40) - 80));
         const T y = static_cast<T>(static_cast<exact::Wide>(x) * static_cast<exact::Wide>(inverse));
-        ASSERT_EQ((quantize_element<Round::nearest>(x, inverse, range, 0)),
-                  model_quantize(static_cast<double>(y), Round::nearest, range, 0))
+        ASSERT_EQ(
+            (quantize_element<Round::nearest>(x, inverse, range, 0)),
+            model_code(static_cast<double>(y), model_round(static_cast<double>(y), Round::nearest, 0), range))
             << "x " << x << " inverse " << inverse;
     }
 }

@@ -3,11 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-if ! command -v spin >/dev/null; then
-    as_root=$([ "$(id -u)" -eq 0 ] || echo sudo)
-    $as_root apt-get update -qq
-    $as_root apt-get install -y -qq spin
-fi
+command -v spin >/dev/null || { echo 'Spin is missing. To install it: ./scripts/setup test-sanitizers' >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -10,7 +10,7 @@ import pytest
 
 import piquant
 from piquant import _bench
-from piquant._bench import check, command, curve, efficiency, libraries, pictures, report, timing
+from piquant._bench import check, command, curve, efficiency, libraries, report, timing
 from piquant._bench.cells import FLOATS, TARGETS, Timing
 
 if TYPE_CHECKING:
@@ -61,22 +61,20 @@ def test_report_has_every_section(results: dict[str, Any]) -> None:
         assert name in text
 
 
-def test_pictures_are_written(results: dict[str, Any], tmp_path: Path) -> None:
-    names = pictures.draw(results, tmp_path)
-    kinds = ("quantize", "dequantize", "curve", f"efficiency-{VECTORS[0]}")
-    assert sorted(names) == sorted(f"{kind}.{suffix}" for kind in kinds for suffix in ("png", "svg"))
-    for name in names:
-        start = (tmp_path / name).read_bytes()[:16]
-        assert start.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
-
-
-def test_command_writes_results(
+def test_command_writes_results_and_pictures(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, results: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "measure", lambda *_: results)
     assert _bench.run(["--quick", "--output", str(tmp_path / "out")]) == 0
     assert json.loads((tmp_path / "out" / "bench.json").read_text())["versions"] == results["versions"]
-    assert "bench.json" in capsys.readouterr().out
+    kinds = ("quantize", "dequantize", "curve", f"efficiency-{VECTORS[0]}")
+    names = [f"{kind}.{suffix}" for kind in kinds for suffix in ("png", "svg")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(["bench.json", *names])
+    said = capsys.readouterr().out
+    assert all(name in said for name in ["bench.json", *names])
+    for name in names:
+        start = (tmp_path / "out" / name).read_bytes()[:16]
+        assert start.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
 
 
 def test_command_rejects_an_unknown_isa(capsys: pytest.CaptureFixture[str]) -> None:

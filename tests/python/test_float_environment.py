@@ -60,7 +60,7 @@ def run(program: str) -> None:
 @pytest.mark.parametrize("module", IMPORTS)
 def test_import_leaves_the_usual_state(module: str) -> None:
     # torch and numpy first: what they do is not ours.
-    others = "import numpy, torch\n" if "numpy" in module or "torch" in module else ""
+    others = {"piquant.numpy": "import numpy\n", "piquant.torch": "import numpy, torch\n"}.get(module, "")
     run(f"{STATE}{others}{USUAL}import {module}\n{UNCHANGED}")
 
 
