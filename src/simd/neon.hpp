@@ -258,6 +258,9 @@ inline i32 operator+(i32 a, i32 b) {
 inline i32 operator-(i32 a, i32 b) {
     return {vsubq_s32(a.v, b.v)};
 }
+inline i32 operator&(i32 a, i32 b) {
+    return {vandq_s32(a.v, b.v)};
+}
 inline i32 operator^(i32 a, i32 b) {
     return {veorq_s32(a.v, b.v)};
 }

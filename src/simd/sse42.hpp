@@ -286,6 +286,9 @@ inline i32 operator+(i32 a, i32 b) {
 inline i32 operator-(i32 a, i32 b) {
     return {_mm_sub_epi32(a.v, b.v)};
 }
+inline i32 operator&(i32 a, i32 b) {
+    return {_mm_and_si128(a.v, b.v)};
+}
 inline i32 operator^(i32 a, i32 b) {
     return {_mm_xor_si128(a.v, b.v)};
 }
