@@ -1,4 +1,4 @@
-// Element types and the plain enums that every room shares.
+// Element types and the enums that every room shares.
 //
 // Linkage: this header and the others in src/core are compiled once per instruction set. Code therefore sits in
 // an unnamed namespace (internal linkage): were it `inline` with external linkage, the linker would keep one copy

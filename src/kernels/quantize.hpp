@@ -8,7 +8,7 @@
 //   offset binary  0000   0001 ..   0111   1000 ..   1111
 //   code           1000   1001 ..   1111   0000 ..   0111
 //
-// so the last step is an exclusive or of the finished register with a mask, which is zero for unsigned codes.
+// so the last thing that happens to a register is an exclusive or with a mask, which is zero for unsigned codes.
 #pragma once
 
 #include "core/packing.hpp"
@@ -82,7 +82,7 @@ public:
                 codes[0] = simd::max_u16(codes[0], min_);
                 codes[1] = simd::max_u16(codes[1], min_);
             }
-            if (is_signed_) {
+            if (is_signed_) {  // a branch that goes one way for all of a call, for two of some twenty instructions
                 codes[0] = codes[0] ^ sign_;
                 codes[1] = codes[1] ^ sign_;
             }
@@ -130,8 +130,8 @@ private:
         if constexpr (!capped) {
             codes = min_u8(codes, max_);  // found by its argument: not every set has the word
         }
-        // Saturation has clamped to the lowest code of the type. Few calls ask for more, and the branch is free: it
-        // goes one way for all of a call.
+        // Saturation has clamped to the lowest code of the type. Few calls have a higher minimum, and the branch costs
+        // nothing: it goes one way for all of a call.
         if (raises_minimum_) {
             codes = simd::max_u8(codes, min_);
         }

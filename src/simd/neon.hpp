@@ -63,7 +63,7 @@ inline i32 load_i32(const void* p) {
 
 // There is no store that bypasses the caches: stnp only hints that the line will not be read soon, needs pairs of
 // registers, and has no intrinsic. It is not needed either: cores detect runs of whole written lines and stop fetching
-// them. So streaming stores are ordinary ones, and there is nothing to drain.
+// them. So non-temporal stores are ordinary ones, and there is nothing to drain.
 inline void touch(bytes b) {
     __asm__ volatile("" : : "w"(b.v));
 }
