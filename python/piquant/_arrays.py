@@ -91,16 +91,24 @@ def describe(x: object, argument: str, role: str, wanted: _native.DType | None) 
 
     ``role`` says what it is for: "floats", "codes", or an "output" of the dtype ``wanted``.
     """
+    foreign = type(x) is not np.ndarray
     if not isinstance(x, np.ndarray):
         if role == "output":
             raise TypeError(f"{argument} must be a numpy.ndarray or None, got {type(x).__name__}")
-        converted = _converted(x, argument)
-        return *_described(converted, argument, role)[:4], converted  # which is to be kept alive, too
-    if isinstance(x, np.ma.MaskedArray) and (role == "output" or np.ma.is_masked(x)):
+        x = _converted(x, argument)
+    elif isinstance(x, np.ma.MaskedArray) and (role == "output" or np.ma.is_masked(x)):
         raise TypeError(f"{argument} must hold its elements without a mask, got a masked array; fill it first")
+    # Of subclasses the array beneath, as their attributes may be others.
+    plain: Array = np.ndarray.view(x, np.ndarray)
     if role == "output":
-        _check_output(x, argument, wanted)
-    return _described(x, argument, role)
+        _check_output(plain, argument, wanted)
+    known = _known(plain.dtype)
+    if known is None or (role != "output" and known.is_float != (role == "floats")):
+        find_dtype(plain.dtype, f"the dtype of {argument}", role == "floats")
+    instead = plain if foreign else None  # keeps what was converted alive
+    if not plain.dtype.isnative:
+        instead = allocated(lambda: plain.astype(plain.dtype.newbyteorder("=")))
+    return plain.__array_interface__["data"][0], known, plain.shape, plain.strides, instead
 
 
 def _converted(x: object, argument: str) -> Array:
@@ -124,14 +132,6 @@ def _check_output(out: Array, argument: str, wanted: _native.DType | None) -> No
         raise TypeError(f"{argument} must be of {wanted.storage} in native byte order, got {out.dtype!r}")
     if not out.flags.writeable:
         raise ValueError(f"{argument} must be writeable, got a read-only array")
-
-
-def _described(x: Array, argument: str, role: str) -> tuple[Any, ...]:
-    known = _known(x.dtype)
-    if known is None or (role != "output" and known.is_float != (role == "floats")):
-        find_dtype(x.dtype, f"the dtype of {argument}", role == "floats")
-    swapped = allocated(lambda: x.astype(x.dtype.newbyteorder("="))) if not x.dtype.isnative else None
-    return x.__array_interface__["data"][0], known, x.shape, x.strides, swapped
 
 
 def contiguous(x: Array, _argument: str) -> Array:

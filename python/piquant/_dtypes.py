@@ -133,13 +133,12 @@ def read_shape(shape: Iterable[int]) -> tuple[int, ...]:
 
 
 def told_shape(
-    stored: tuple[int, ...], shape: Iterable[int], bits: int, argument: str, could_be_packed: bool
+    stored: tuple[int, ...], sizes: tuple[int, ...], bits: int, argument: str, could_be_packed: bool
 ) -> tuple[int, ...]:
-    """``result_shape`` for the argument ``shape``. Called by the native module.
+    """``result_shape`` for the argument ``shape``, as ``read_shape`` gives it. Called by the native module.
 
     ``could_be_packed``: the array holds bytes of which nothing was said.
     """
-    sizes = read_shape(shape)
     try:
         return result_shape(stored, sizes, bits, argument)
     except ValueError as error:

@@ -68,7 +68,10 @@ def describe(x: object, argument: str, role: str, wanted: _native.DType | None) 
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{argument} must be a torch.Tensor{' or None' * (role == 'output')}, got {type(x).__name__}")
     try:
-        return _described(x, argument, role, wanted)
+        with (
+            torch._C.DisableTorchFunctionSubclass()
+        ):  # what subclasses make of attributes is not what their memory holds
+            return _described(x, argument, role, wanted)
     except (RuntimeError, NotImplementedError, AssertionError) as error:  # of tensors of other packages, say
         raise TypeError(f"{argument} must have its elements in memory, got {_kind(x)}: {error}") from None
 
@@ -143,9 +146,18 @@ def check_params(x: torch.Tensor, argument: str, scale: float, zero_point: int) 
         )
 
 
+def _beneath(x: torch.Tensor) -> torch.Tensor:
+    """Of subclasses the tensor beneath, as their functions may be others."""
+    if type(x) is _Tensor:
+        return x
+    with torch._C.DisableTorchFunctionSubclass():
+        return x.detach()
+
+
 def contiguous(x: torch.Tensor, argument: str) -> torch.Tensor:
     """A row-major copy."""
-    return _copied(lambda: x.detach().clone(memory_format=torch.contiguous_format), x, argument)
+    beneath = _beneath(x)
+    return _copied(lambda: beneath.clone(memory_format=torch.contiguous_format), beneath, argument)
 
 
 def _copied(copy: Callable[[], torch.Tensor], x: torch.Tensor, argument: str) -> torch.Tensor:
@@ -170,6 +182,7 @@ def make(
     like: torch.Tensor, dtype: _native.DType, shape: tuple[int, ...] | None, scale: float, zero_point: int
 ) -> torch.Tensor:
     """A tensor for a result, not filled; ``shape`` is ``None`` for that of ``like``, in its memory format."""
+    like = _beneath(like)
     try:
         if dtype.carries_params:
             return _quantized(like, dtype.storage, scale, zero_point)

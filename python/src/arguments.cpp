@@ -35,12 +35,17 @@ bool is_add(nb::handle reduce_op) {
     return is_second(reduce_op, "reduce_op", "set", "add");
 }
 
-std::int64_t code_bits(nb::handle value, const char* argument, int dtype, piquant_status_t status, const Call& call) {
-    const nb::object index = nb::steal(PyNumber_Index(value.ptr()));
+nb::object as_index(nb::handle value, const char* argument) {
+    nb::object index = nb::steal(PyNumber_Index(value.ptr()));
     if (!index.is_valid()) {
         clear_error();
         throw nb::type_error((std::string(argument) + " must be an int, got " + text(value)).c_str());
     }
+    return index;
+}
+
+std::int64_t code_bits(nb::handle value, const char* argument, int dtype, piquant_status_t status, const Call& call) {
+    const nb::object index = as_index(value, argument);
     if (dtype == PIQUANT_UINT64) {
         const unsigned long long bits = PyLong_AsUnsignedLongLong(index.ptr());
         if (bits == static_cast<unsigned long long>(-1) && PyErr_Occurred() != nullptr) {

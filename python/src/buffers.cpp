@@ -141,6 +141,9 @@ bool look_at_buffer(const Face& face, nb::handle array, const char* argument, co
     view.rank = static_cast<std::size_t>(b.ndim);
     for (std::size_t d = 0; d < view.rank; ++d) {  // at most PyBUF_MAX_NDIM of them, which is PIQUANT_MAX_RANK
         view.shape[d] = static_cast<std::size_t>(b.shape[d]);
+    }
+    view.set_row_major();
+    for (std::size_t d = 0; b.strides != nullptr && d < view.rank; ++d) {  // ctypes tells none
         view.strides[d] = b.strides[d];
     }
     view.count();

@@ -60,11 +60,11 @@ nb::object quantize(const Face& face, nb::handle x, nb::handle scale, nb::handle
     options.round_mode = is_stochastic(round_mode) ? PIQUANT_STOCHASTIC : PIQUANT_NEAREST;
     read_words(seed, offset, options);
     const Context& context = context_of(ctx);
-    arrays.find_input();
-    call.float_dtype = arrays.in.type->id;
     call.code_dtype = code.id;
     read_range(quant_min, quant_max, call, options);
     read_params(scale, zero_point, call);
+    arrays.find_input();
+    call.float_dtype = arrays.in.type->id;
     nb::object made = arrays.find_output(out, code, Shape(arrays.in), true);
     arrays.lay_out(&code);
     draw_seed(face, seed, options);
@@ -91,11 +91,14 @@ const DType& code_type(const View& in, const DType* told, nb::handle source_dtyp
     return *told;
 }
 
+nb::object python_function(const char* name) {
+    return nb::module_::import_("piquant._dtypes").attr(name);
+}
+
 // The shape of the elements that codes of shape `stored` stand for, if the caller gave one.
-Shape shape_told(const Shape& stored, nb::handle shape, const DType& code, bool could_be_packed, const Face& face) {
-    static PyObject* const told_shape = nb::object(nb::module_::import_("piquant._dtypes").attr("told_shape")).release().ptr();
+Shape shape_told(const Shape& stored, nb::handle sizes, const DType& code, bool could_be_packed, const Face& face) {
     const int bits = code.is_packed() && !code.carries_params ? piquant_dtype_bits(c_dtype(code.id)) : 8;
-    return Shape(nb::cast<nb::tuple>(nb::handle(told_shape)(stored.tuple(), shape, bits, face.codes, could_be_packed)));
+    return Shape(nb::cast<nb::tuple>(python_function("told_shape")(stored.tuple(), sizes, bits, face.codes, could_be_packed)));
 }
 
 nb::object dequantize(const Face& face, nb::handle q, nb::handle scale, nb::handle zero_point, nb::handle dtype,
@@ -108,19 +111,24 @@ nb::object dequantize(const Face& face, nb::handle q, nb::handle scale, nb::hand
     View& in = arrays.in;
     read_reduce_op(reduce_op, out, face, options);
     const Context& context = context_of(ctx);
+    const nb::object sizes = shape.is_none() ? nb::object(nb::none()) : python_function("read_shape")(shape);
+    const nb::object zero_index = as_index(zero_point, "zero_point");
+    call.scale = number(scale, "scale");
+    call.scale_given = scale;
+    call.zero_point_given = zero_point;
+    call.float_dtype = result.id;
     arrays.find_input();
     const DType& code = code_type(in, told, source_dtype, face);
-    call.float_dtype = result.id;
     call.code_dtype = code.id;
-    read_params(scale, zero_point, call);
+    call.zero_point = code_bits(zero_index, "zero_point", code.id, PIQUANT_ERROR_ZERO_POINT, call);
     if (in.type->carries_params) {
         check(piquant_check(c_dtype(result.id), c_dtype(code.id), call.scale, call.zero_point, &options), call);
         face.compare_params(q, face.codes, call);
     }
     const bool packed = code.is_packed() && !code.carries_params;
     Shape elements(in);
-    if (!shape.is_none()) {
-        elements = shape_told(elements, shape, code, told == nullptr && code.id == PIQUANT_UINT8, face);
+    if (!sizes.is_none()) {
+        elements = shape_told(elements, sizes, code, told == nullptr && code.id == PIQUANT_UINT8, face);
     } else if (packed) {
         elements = elements.unpacked(code);
     }
@@ -155,12 +163,12 @@ nb::object quantize_dequantize(const Face& face, nb::handle x, nb::handle scale,
     read_reduce_op(reduce_op, out, face, options);
     read_words(seed, offset, options);
     const Context& context = context_of(ctx);
-    arrays.find_input();
-    const DType& type = *arrays.in.type;
-    call.float_dtype = type.id;
     call.code_dtype = code.id;
     read_range(quant_min, quant_max, call, options);
     read_params(scale, zero_point, call);
+    arrays.find_input();
+    const DType& type = *arrays.in.type;
+    call.float_dtype = type.id;
     nb::object made = arrays.find_output(out, type, Shape(arrays.in), true);
     arrays.lay_out(nullptr);
     draw_seed(face, seed, options);

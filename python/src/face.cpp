@@ -43,8 +43,7 @@ Extent View::extent() const {
         if (shape[d] == 0) {
             return {};
         }
-        const std::ptrdiff_t reach = strides[d] * static_cast<std::ptrdiff_t>(shape[d] - 1);
-        (reach < 0 ? e.begin : e.end) += static_cast<std::uintptr_t>(reach);
+        (strides[d] < 0 ? e.begin : e.end) += static_cast<std::uintptr_t>(strides[d]) * (shape[d] - 1);
     }
     return e;
 }
@@ -99,6 +98,9 @@ void Face::replace(nb::handle instead, const char* argument, const Wanted& wante
     this->view(copy, argument, wanted, view);
     view.owner = copy;
     view.plain = false;
+    if (overlap(view.original, view.extent())) {
+        view.original = {};  // another object for the same memory
+    }
 }
 
 void Face::view(nb::handle array, const char* argument, const Wanted& wanted, View& view) const {
@@ -131,6 +133,9 @@ nb::object Face::new_output(nb::handle like, bool plain, const DType& dtype, nb:
         }
         if (made.is_valid()) {
             return made;
+        }
+        if (PyErr_Occurred() != nullptr && PyErr_ExceptionMatches(PyExc_Exception) == 0) {  // an interrupt
+            throw nb::python_error();
         }
         PyErr_Clear();
     }

@@ -178,8 +178,7 @@ void Arrays::lay_out(const DType* code) {
 
 // The C API sees the copy only.
 void Arrays::refuse_overlap_of_copy() const {
-    const Extent written = out.extent();
-    if (in.original.begin < written.end && written.begin < in.original.end) {
+    if (overlap(in.original, out.extent())) {
         throw_status(PIQUANT_ERROR_OVERLAP, call);
     }
 }

@@ -55,6 +55,9 @@ std::string layout_words(const View& view);
 
 // arguments.cpp: what is no array.
 
+// operator.index(value), after which converting it runs no code of the caller.
+nb::object as_index(nb::handle value, const char* argument);
+
 // A Python integer as the 64 bits that the C API takes for a zero point or range limit of `dtype`. Integers that do not
 // fit raise `status`, whose words name the allowed range.
 std::int64_t code_bits(nb::handle value, const char* argument, int dtype, piquant_status_t status, const Call& call);
@@ -64,9 +67,11 @@ std::uint64_t word_bits(nb::handle value, const char* argument, std::uint64_t lo
                         std::uint64_t highest = UINT64_MAX);
 
 bool flag(nb::handle value, const char* argument);
+double number(nb::handle value, const char* argument);
 bool is_stochastic(nb::handle round_mode);
 bool is_add(nb::handle reduce_op);
 void read_range(nb::handle quant_min, nb::handle quant_max, Call& call, piquant_options_t& options);
+// All arguments are converted before the arrays are looked at: code of the caller's might change these.
 void read_params(nb::handle scale, nb::handle zero_point, Call& call);
 
 void init_calls(nb::module_& m);

@@ -25,6 +25,10 @@ struct Extent {
     std::uintptr_t end = 0;
 };
 
+inline bool overlap(const Extent& a, const Extent& b) {
+    return a.begin < b.end && b.begin < a.end;
+}
+
 // An array: n elements of a shape, with byte strides.
 struct View {
     View() {}  // leaves shape and strides as they are
@@ -38,10 +42,10 @@ struct View {
 
     // Takes rank and shape as they are and gives them row-major strides.
     void set_row_major() {
-        auto stride = static_cast<std::ptrdiff_t>(item);
+        std::size_t stride = item;  // may wrap around where there are no elements
         for (std::size_t d = rank; d-- > 0;) {
-            strides[d] = stride;
-            stride *= static_cast<std::ptrdiff_t>(shape[d]);
+            strides[d] = static_cast<std::ptrdiff_t>(stride);
+            stride *= shape[d];
         }
         contiguous = true;
     }
@@ -49,10 +53,10 @@ struct View {
     void count() {
         n = 1;
         bool gaps = false;
-        auto expected = static_cast<std::ptrdiff_t>(item);
+        std::size_t expected = item;
         for (std::size_t d = rank; d-- > 0;) {
-            gaps |= shape[d] != 1 && strides[d] != expected;
-            expected *= static_cast<std::ptrdiff_t>(shape[d]);
+            gaps |= shape[d] != 1 && static_cast<std::size_t>(strides[d]) != expected;
+            expected *= shape[d];
             n *= shape[d];
         }
         contiguous = !gaps || n == 0;
@@ -83,7 +87,7 @@ struct View {
     std::size_t rank = 0;
     std::size_t shape[PIQUANT_MAX_RANK];
     std::ptrdiff_t strides[PIQUANT_MAX_RANK];
-    // Where the given array lies of which this is a copy, as only the copy is passed on.
+    // Where the given array lies of which this is a copy, as only the copy is passed on; nowhere if it is none.
     Extent original;
     // What keeps the memory alive beyond the given array.
     nb::object owner;

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import cases
 import model
@@ -228,7 +229,10 @@ def dequantize_equals_the_model(data: st.DataObject) -> None:
         if data.draw(st.booleans()):
             told = {"shape": data.draw(st.sampled_from([codes.shape, (codes.size,)]))}
             codes = codes.reshape(told["shape"])
-    q = {"torch": own.as_torch, "numpy": lambda a: a, "buffers": memoryview}[face](stored)
+    if face == "torch":
+        q = data.draw(own.strange_codes(own.as_torch(stored)))
+    else:
+        q = stored if face == "numpy" else memoryview(stored)
     add = data.draw(st.booleans())
     fill = cases.floats(real, p.scale, source, codes.size).reshape(codes.shape) if add else None
     wanted = model.dequantize(codes, *p[:2], source, real, fill)
@@ -400,6 +404,11 @@ def tensors_without_plain_elements_are_refused(data: st.DataObject) -> None:
         "complex": lambda t: t.to(torch.complex64),
         "bool": lambda t: t.to(torch.bool),
         "float8": lambda t: t.to(torch.float8_e4m3fn),
+        "shell": lambda t: t.view(torch.uint8).view(data.draw(st.sampled_from(own.SHELLS))),
+        "mkldnn": lambda t: t.float().to_mkldnn(),
+        "fake": FakeTensorMode().from_tensor,
+        "uninitialized": lambda t: torch.nn.UninitializedBuffer(dtype=t.dtype),
+        "carries other parameters": lambda t: torch.quantize_per_tensor(t.float(), 0.7, 1, torch.quint8),
         "no tensor": lambda t: t.tolist(),
         "numpy": lambda t: t.numpy(),
     }

@@ -25,6 +25,7 @@ TORCH_QUANTIZED = {
     "quint4x2": torch.quint4x2, "quint2x4": torch.quint2x4,
 }  # fmt: skip
 NARROW = ("int2", "uint2", "int4", "uint4")
+SHELLS = [getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in range(1, 8)]
 
 shapes = st.one_of(
     st.lists(st.integers(0, 5), min_size=0, max_size=4).map(tuple),
@@ -163,6 +164,17 @@ def strange_tensors(draw: Any, x: torch.Tensor) -> torch.Tensor:
     if kind == "channels last" and x.dim() == 4:
         return x.contiguous(memory_format=torch.channels_last)
     return x
+
+
+@st.composite
+def strange_codes(draw: Any, q: torch.Tensor) -> torch.Tensor:
+    """The same codes in a tensor of another kind."""
+    kind = draw(st.sampled_from(["plain", "plain", "parameter", "negated"]))
+    if kind == "parameter":
+        return torch.nn.Parameter(q, requires_grad=False)
+    if kind == "negated" and q.dtype in (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64):
+        return torch._neg_view(-q)
+    return q
 
 
 class Evil:

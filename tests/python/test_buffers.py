@@ -1,6 +1,7 @@
 """Plain buffers, with nothing but Python."""
 
 import array
+import ctypes
 import mmap
 import subprocess
 import sys
@@ -54,11 +55,12 @@ def test_exporters():
     mapped.write(x.tobytes())
     for exporter, told in [
         (x.tobytes(), "float32"), (bytearray(x.tobytes()), "float32"), (mapped, "float32"), (memoryview(x), None),
-        (np.array(x), None), (memoryview(array.array("f", [v for u in VALUES for v in (u, 9)]))[::2], None),
+        (np.array(x), None), ((ctypes.c_float * len(x))(*x), None), ((ctypes.c_float * 5 * 6).from_buffer(x), None),
+        (memoryview(array.array("f", [v for u in VALUES for v in (u, 9)]))[::2], None),
         (memoryview(array.array("f", VALUES[::-1]))[::-1], None),
     ]:  # fmt: skip
         q = piquant.quantize(exporter, **RIGHT, dtype="int8", source_dtype=told)
-        assert q.tolist() == expected
+        assert np.array(q).reshape(-1).tolist() == expected
     rows = memoryview(x).cast("B").cast("f", (5, 6))
     assert piquant.quantize(rows, **RIGHT, dtype="int8").shape == (5, 6)
     packed = piquant.quantize(memoryview(x).cast("B").cast("f", (10, 3)), **RIGHT, dtype="uint2")

@@ -389,3 +389,62 @@ def test_the_first_parameter_of_torchs_functions_is_called_tensor():
     q = piquant.torch.quantize(tensor=x, **right, dtype=torch.uint8)
     y = piquant.torch.dequantize(tensor=q, **right, dtype=torch.float32)
     assert torch.equal(y, piquant.torch.quantize_dequantize(tensor=x, **right, dtype=torch.uint8))
+
+
+class Liar(np.ndarray):
+    """Says other things about itself than are so."""
+
+    shape = property(lambda _: (1 << 20,))
+    strides = property(lambda _: (1 << 20,))
+    __array_interface__ = property(lambda _: {"data": (1, False), "shape": (3,), "typestr": "<f4", "version": 3})
+    dtype = property(lambda _: np.dtype("float64"))
+
+
+class LyingTensor(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        return {"data_ptr": 1, "numel": 1 << 20, "stride": (1 << 20,)}.get(function.__name__, NotImplemented)
+
+
+def test_subclasses_are_what_their_memory_holds():
+    x = np.array([1.0, 2.0, 3.5], np.float32)
+    right = {**RIGHT, "dtype": "uint8"}
+    assert piquant.numpy.quantize(x.view(Liar), **right).tolist() == [5, 7, 10]
+    out = np.zeros(3, np.uint8)
+    piquant.numpy.quantize(x.view(Liar), **right, out=out.view(Liar))
+    assert out.tolist() == [5, 7, 10]
+    t = torch.from_numpy(x).as_subclass(LyingTensor)
+    assert piquant.torch.quantize(t, **right).tolist() == [5, 7, 10]
+    subclass = x.view(np.memmap)
+    assert piquant.numpy.quantize_dequantize(subclass, **right, out=subclass) is subclass  # exactly in place
+    assert x.tolist() == [1.0, 2.0, 3.5]
+    with pytest.raises(ValueError, match="out must not overlap the input"):
+        piquant.numpy.quantize_dequantize(subclass[1:], **right, out=x[:2])
+
+
+class Resizing:
+    """A number that changes an array when it is asked for its value."""
+
+    def __init__(self, x, value):
+        self.x, self.value = x, value
+
+    def __float__(self):
+        self.x.resize(0, refcheck=False)
+        return float(self.value)
+
+    def __index__(self):
+        self.x.resize(0, refcheck=False)
+        return self.value
+
+
+@pytest.mark.parametrize("argument", ["scale", "zero_point", "quant_min", "seed", "offset", "shape"])
+def test_arguments_that_change_the_array(argument):
+    value = {"scale": 1, "shape": 0}.get(argument, 3)
+    x, q = np.zeros(1 << 20, np.float32), np.zeros(1 << 20, np.uint8)
+    if argument != "shape":
+        changing = RIGHT | {argument: Resizing(x, value)}
+        assert piquant.numpy.quantize(x, **changing, dtype="uint8", round_mode="stochastic").size == 0
+    if argument in ("scale", "zero_point", "shape"):
+        number = Resizing(q, value)
+        changing = RIGHT | {argument: number if argument != "shape" else [number]}
+        assert piquant.numpy.dequantize(q, **changing, dtype="float32").size == 0
