@@ -11,7 +11,6 @@ nanobind_add_module(_native NB_STATIC NOMINSIZE
   python/src/context.cpp
   python/src/buffer.cpp
   python/src/errors.cpp
-  python/src/measure.cpp
   python/src/output.cpp
   python/src/arrays.cpp
   python/src/tensors.cpp)

@@ -16,7 +16,7 @@ const TrafficSet traffic_sets[] = {
 #define X(name) {#name, &isa::name::traffic},
     PIQUANT_TRAFFIC_LIST(X)
 #undef X
-    {nullptr, nullptr},  // scalar
+        {nullptr, nullptr},  // scalar
 };
 
 }  // namespace piquant

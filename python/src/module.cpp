@@ -25,7 +25,6 @@ NB_MODULE(_native_unchecked, m) {
         nb::arg("address"), nb::arg("bytes"), "Advises freshly allocated memory onto huge pages where that pays.");
     piquant_python::init_context(m);
     piquant_python::init_buffer(m);
-    piquant_python::init_measure(m);
     piquant_python::init_output(m);
     piquant_python::init_tensors(m);
     piquant_python::init_arrays(m);

@@ -50,7 +50,6 @@ std::string text(nb::handle value);
 
 void init_context(nb::module_& m);
 void init_buffer(nb::module_& m);
-void init_measure(nb::module_& m);
 void init_output(nb::module_& m);
 void init_tensors(nb::module_& m);
 void init_arrays(nb::module_& m);
