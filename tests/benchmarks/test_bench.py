@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -112,6 +113,11 @@ def test_module_is_the_command() -> None:
 def test_what_is_imported_is_what_is_measured() -> None:
     maps = Path("/proc/self/maps").read_text()
     assert len({line.split()[-1] for line in maps.splitlines() if "libpiquant." in line}) == 1
+
+
+def test_versions_agree() -> None:
+    assert importlib.metadata.version("pypiquant-bench") == piquant.__version__
+    assert f"pypiquant=={piquant.__version__}" in (importlib.metadata.requires("pypiquant-bench") or [])
 
 
 def test_session_takes_what_the_library_chooses() -> None:
