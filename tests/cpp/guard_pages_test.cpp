@@ -98,7 +98,7 @@ const std::vector<Kernel>& kernels_of(const Isa& isa) {
     static const std::vector<std::vector<Kernel>> kernels = [] {
         std::vector<std::vector<Kernel>> made;
         for (size_t i = 0; i < isa_count; ++i) {
-            made.push_back(all_kernels(*isas[i].table, traffic_tables[i]));
+            made.push_back(all_kernels(*isas[i].table, traffic_sets[i].twins));
         }
         return made;
     }();

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+import piquant
 import piquant.numpy
-from piquant._bench.libraries import quiet_torch
-from piquant._bench.timing import after_idleness, interleaved, progress
-from piquant._context import Context
+from piquant_bench.libraries import quiet_torch
+from piquant_bench.timing import after_idleness, interleaved, is_noise, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from piquant._bench.timing import Effort
+    from piquant_bench.timing import Effort
 
     Calls = Mapping[str, Callable[[], object]]
 
@@ -29,6 +30,7 @@ class CallTime:
     call: str
     seconds: float
     ratio: float
+    noisy: bool
 
 
 def measure(effort: Effort) -> list[CallTime]:
@@ -43,12 +45,17 @@ def measure(effort: Effort) -> list[CallTime]:
     for group, n, make in progress(jobs, "small calls"):
         for title, calls in make(n).items():
             if make is _by_threads:
-                seconds = after_idleness(calls, effort.idle_rounds)
+                samples = after_idleness(calls, effort.idle_rounds)
             else:
-                seconds = interleaved(calls, effort.rounds, effort.pause)
-            first = next(iter(seconds.values()))
-            results += [CallTime(f"{group}, {title}", n, name, s, s / first) for name, s in seconds.items()]
+                samples = interleaved(calls, effort.rounds, effort.pause)
+            first = next(iter(samples.values()))
+            results += [_call_time(f"{group}, {title}", n, name, s, first) for name, s in samples.items()]
     return results
+
+
+def _call_time(group: str, n: int, name: str, samples: list[float], first: list[float]) -> CallTime:
+    seconds = statistics.median(samples)
+    return CallTime(group, n, name, seconds, seconds / statistics.median(first), is_noise(samples, first))
 
 
 def _floats(n: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -90,11 +97,11 @@ def _torch_calls(n: int) -> dict[str, Callable[[], object]]:
 def _by_threads(n: int) -> dict[str, Calls]:
     x, codes = _floats(n), np.zeros(n, np.uint8)
 
-    def quantize(context: Context) -> Callable[[], object]:
+    def quantize(context: piquant.Context) -> Callable[[], object]:
         return lambda: piquant.numpy.quantize(x, scale=0.05, zero_point=128, dtype="uint8", out=codes, ctx=context)
 
-    threads = sorted({1, 2, Context.get().num_threads})
-    return {"float32 -> uint8": {f"{t} thread{'s' * (t > 1)}": quantize(Context(t)) for t in threads}}
+    threads = sorted({1, 2, piquant.get_num_threads()})
+    return {"float32 -> uint8": {f"{t} thread{'s' * (t > 1)}": quantize(piquant.Context(t)) for t in threads}}
 
 
 def _by_output(n: int) -> dict[str, Calls]:

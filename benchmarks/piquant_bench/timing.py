@@ -7,7 +7,9 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from tqdm import tqdm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,8 +35,21 @@ class Effort:
 QUICK = Effort(rounds=3, idle_rounds=9, curve_top=22, curve_rounds=3, compilers=False)
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, pause: float) -> dict[str, float]:
-    """Median seconds of each call, taking turns.
+_MOST_APART: Final = 1.15
+
+
+def is_noise(times: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether the ratio of two series, taken in turns, changes by more than 1.15 times between their halves."""
+    ratios = [a / b for a, b in zip(times, others, strict=True)]
+    half = len(ratios) // 2
+    if half == 0:
+        return False
+    apart = statistics.median(ratios[:half]) / statistics.median(ratios[half:])
+    return not 1 / _MOST_APART <= apart <= _MOST_APART
+
+
+def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, pause: float) -> dict[str, list[float]]:
+    """Seconds of each call in each round, taking turns.
 
     Each turn begins when the threads of the one before are at rest, with a call outside the measurement that wakes its
     own.
@@ -52,7 +67,7 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, pause: f
     finally:
         if collecting:
             gc.enable()
-    return {name: statistics.median(s) for name, s in samples.items()}
+    return samples
 
 
 def _wait_for_rest(pause: float) -> None:
@@ -80,8 +95,8 @@ def _seconds(call: Callable[[], object], repeats: int) -> float:
 
 def after_idleness(
     calls: Mapping[str, Callable[[], object]], rounds: int, idle_seconds: float = 0.05
-) -> dict[str, float]:
-    """Median seconds of a single call that follows a time without any."""
+) -> dict[str, list[float]]:
+    """Seconds of single calls that follow a time without any."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -89,12 +104,10 @@ def after_idleness(
         for name, call in calls.items():
             time.sleep(idle_seconds)
             samples[name].append(_seconds(call, 1))
-    return {name: statistics.median(s) for name, s in samples.items()}
+    return samples
 
 
 def progress(items: Sequence[T], label: str) -> Iterable[T]:
     """The items, with a bar on a terminal."""
-    from tqdm import tqdm  # noqa: PLC0415  --check goes without
-
     bar: Iterable[T] = tqdm(items, desc=f"{label:<12}", file=sys.stderr, disable=None, leave=False)
     return bar

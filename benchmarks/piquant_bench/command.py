@@ -1,18 +1,24 @@
-"""The command ``piquant bench``."""
+"""The command ``piquant bench``, which piquant finds by the entry point of this module.
+
+What measures is imported when it runs: to show its help takes no numpy.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import piquant
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from piquant._bench.timing import Effort
+    from piquant_bench.timing import Effort
 
 SUMMARY: Final = "measure every kernel against the speed of memory and against other libraries"
 
@@ -35,31 +41,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
-    import piquant  # noqa: PLC0415
-
     known = [isa for isa in piquant.available_isas() if isa != "scalar"]
     if piquant.isa() not in known:
         return _refuse(f"the instruction set {piquant.isa()} has no traffic twins to measure against")
-    isas = arguments.isa or [piquant.isa()]
-    isas = known if "all" in isas else list(dict.fromkeys(isas))
-    if not set(isas) <= set(known):
+    isas = list(dict.fromkeys(arguments.isa or [piquant.isa()]))
+    if not set(isas) <= {*known, "all"}:
         return _refuse(f"--isa must be one of {', '.join(known)} or all, got {', '.join(isas)}")
+    _warn_of_load()
+    if arguments.check:
+        return _check()
     try:
-        if arguments.check:
-            return _check()
-        from piquant._bench.timing import QUICK, Effort  # noqa: PLC0415
-
-        results = measure(QUICK if arguments.quick else Effort(), isas, arguments.pypiquant)
-        from piquant._bench import pictures, report  # noqa: PLC0415
-
-        print(report.text(results))
         arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "bench.json").write_text(json.dumps(results, indent=1) + "\n")
-        for path in ["bench.json", *pictures.draw(results, arguments.output)]:
-            print(f"wrote {arguments.output / path}")
-    except ModuleNotFoundError as error:
-        return _refuse(f"{error.name} is needed: pip install 'pypiquant[bench]'")
+    except OSError as error:
+        return _refuse(f"--output must be a directory to write to: {error}")
+    from piquant_bench import pictures, report  # noqa: PLC0415
+    from piquant_bench.timing import QUICK, Effort  # noqa: PLC0415
+
+    results = measure(QUICK if arguments.quick else Effort(), known if "all" in isas else isas, arguments.pypiquant)
+    print(report.text(results))
+    (arguments.output / "bench.json").write_text(json.dumps(results, indent=1) + "\n")
+    for path in ["bench.json", *pictures.draw(results, arguments.output)]:
+        print(f"wrote {arguments.output / path}")
     return 0
+
+
+def _warn_of_load() -> None:
+    from piquant_bench.machine import load_average  # noqa: PLC0415
+
+    load, processors = load_average(), os.cpu_count() or 1
+    if load > processors:
+        print(
+            f"piquant bench: the load of the last minute, {load:.1f}, exceeds the {processors} processors: "
+            "expect noise, and trust ratios more than times",
+            file=sys.stderr,
+        )
 
 
 def _refuse(message: str) -> int:
@@ -69,7 +84,7 @@ def _refuse(message: str) -> int:
 
 def measure(effort: Effort, isas: list[str], pypiquant: str | None) -> dict[str, Any]:
     """All sections, one after the other, as they go into the JSON file."""
-    from piquant._bench import curve, efficiency, machine, peers, small_calls  # noqa: PLC0415
+    from piquant_bench import curve, efficiency, machine, peers, small_calls  # noqa: PLC0415
 
     # Before the measurements, which are a load of their own.
     description = machine.describe()
@@ -87,7 +102,7 @@ def measure(effort: Effort, isas: list[str], pypiquant: str | None) -> dict[str,
 
 
 def _check() -> int:
-    from piquant._bench.check import checks, judge  # noqa: PLC0415
+    from piquant_bench.check import checks, judge  # noqa: PLC0415
 
     failed = 0
     for verdict in judge(checks()):

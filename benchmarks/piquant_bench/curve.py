@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from piquant._bench.cells import Arena, Cell, Timing, time_cell
-from piquant._bench.efficiency import repeats_for
-from piquant._bench.machine import available_memory
-from piquant._bench.timing import progress
-from piquant._context import Context
+import piquant
+from piquant_bench._native import Session
+from piquant_bench.cells import Arena, Cell, Timing, time_cell
+from piquant_bench.efficiency import repeats_for
+from piquant_bench.machine import available_memory
+from piquant_bench.timing import progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from piquant._bench.timing import Effort
+    from piquant_bench.timing import Effort
 
 CELLS: Final = (
     Cell("quantize", "float32", "uint8"),
@@ -42,6 +42,7 @@ class Point:
     ns_per_element: float
     twin_ns_per_element: float
     efficiency: float
+    noisy: bool
     cliff: bool  # costs much more than both neighbours
 
 
@@ -50,7 +51,7 @@ def measure(effort: Effort) -> list[Point]:
     top = effort.curve_top
     while top > 0 and (_ARENA_BYTES << top) > available_memory() // 2:
         top -= 1
-    contexts = [Context(threads) for threads in sorted({1, Context.get().num_threads})]
+    sessions = [Session(threads) for threads in sorted({1, piquant.get_num_threads()})]
     sizes = [1 << power for power in range(top + 1)]
     arena = Arena(1 << top)
     timings: dict[tuple[Cell, int, int], list[Timing]] = {}
@@ -59,26 +60,31 @@ def measure(effort: Effort) -> list[Point]:
         arena.fill(cell.source)
         for n in sizes:
             arena.n = n
-            for context in contexts:
-                timing = time_cell(context, cell, arena, 1, repeats_for(n))
-                timings.setdefault((cell, context.num_threads, n), []).append(timing)
+            for session in sessions:
+                timing = time_cell(session, cell, arena, 1, repeats_for(n))
+                timings.setdefault((cell, session.threads, n), []).append(timing)
     return [
         point
         for cell in CELLS
-        for context in contexts
-        for point in _curve(cell, context.num_threads, [(n, timings[cell, context.num_threads, n]) for n in sizes])
+        for session in sessions
+        for point in _curve(cell, session.threads, [(n, _joined(timings[cell, session.threads, n])) for n in sizes])
     ]
 
 
-def _curve(cell: Cell, threads: int, rows: list[tuple[int, list[Timing]]]) -> list[Point]:
-    kernel = [statistics.median(t.kernel for t in timings) * 1e9 / n for n, timings in rows]
-    twin = [statistics.median(t.twin for t in timings) * 1e9 / n for n, timings in rows]
-    efficiency = [statistics.median(t.efficiency for t in timings) for _, timings in rows]
-    steep = cliffs([n for n, _ in rows], kernel)
+def _joined(rounds: list[Timing]) -> Timing:
+    return Timing(tuple(k for r in rounds for k in r.kernels), tuple(t for r in rounds for t in r.twins))
+
+
+def _curve(cell: Cell, threads: int, rows: list[tuple[int, Timing]]) -> list[Point]:
+    costs = [timing.kernel * 1e9 / n for n, timing in rows]
+    steep = cliffs([n for n, _ in rows], costs)
     return [
-        Point(cell.operation, cell.real, cell.code, threads, n, k, t, e, cliff)
-        for (n, _), k, t, e, cliff in zip(rows, kernel, twin, efficiency, steep, strict=True)
-    ]
+        Point(
+            cell.operation, cell.real, cell.code, threads, n, cost, timing.twin * 1e9 / n, timing.efficiency,
+            timing.noisy, cliff,
+        )
+        for (n, timing), cost, cliff in zip(rows, costs, steep, strict=True)
+    ]  # fmt: skip
 
 
 def cliffs(sizes: Sequence[int], costs: Sequence[float]) -> list[bool]:

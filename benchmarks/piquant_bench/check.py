@@ -6,15 +6,16 @@ machine passes, a kernel that the compiler no longer vectorizes does not.
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from piquant._bench.cells import Arena, Cell, time_cell, time_cells
-from piquant._bench.efficiency import repeats_for
-from piquant._bench.libraries import quiet_torch
-from piquant._bench.timing import interleaved
-from piquant._context import Context
+from piquant_bench._native import Session
+from piquant_bench.cells import Arena, Cell, time_cell, time_cells
+from piquant_bench.efficiency import repeats_for
+from piquant_bench.libraries import quiet_torch
+from piquant_bench.timing import interleaved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -85,26 +86,26 @@ def judge(checks: Iterable[Check]) -> Iterable[Verdict]:
 def checks() -> Iterable[Check]:
     """Kernels against their twins, stochastic rounding against nearest, and torch if it is there."""
     for n in _SIZES:
-        context = Context(1 if n == _SIZES[0] else None)
+        session = Session(1 if n == _SIZES[0] else 0)
         arena = Arena(n)
-        place = f"{n:,} elements, {context.num_threads} thread{'s' * (context.num_threads > 1)}"
+        place = f"{n:,} elements, {session.threads} thread{'s' * (session.threads > 1)}"
         for cell, floor in _FLOORS.items():
-            yield Check(f"efficiency: {cell}, {place}", _efficiency(context, cell, arena), least=floor)
+            yield Check(f"efficiency: {cell}, {place}", _efficiency(session, cell, arena), least=floor)
         for code in ("uint8", "uint4"):
             name = f"stochastic / nearest: float32 -> {code}, {place}"
-            yield Check(name, _stochastic(context, code, arena), most=_MOST_STOCHASTIC)
+            yield Check(name, _stochastic(session, code, arena), most=_MOST_STOCHASTIC)
     yield from _torch_checks()
 
 
-def _efficiency(context: Context, cell: Cell, arena: Arena) -> Callable[[], float]:
-    return lambda: time_cell(context, cell, arena, _ROUNDS, repeats_for(arena.n)).efficiency
+def _efficiency(session: Session, cell: Cell, arena: Arena) -> Callable[[], float]:
+    return lambda: time_cell(session, cell, arena, _ROUNDS, repeats_for(arena.n)).efficiency
 
 
-def _stochastic(context: Context, code: str, arena: Arena) -> Callable[[], float]:
+def _stochastic(session: Session, code: str, arena: Arena) -> Callable[[], float]:
     cells = Cell("quantize", "float32", code), Cell("stochastic", "float32", code)
 
     def ratio() -> float:
-        nearest, stochastic = time_cells(context, cells, arena, _ROUNDS, repeats_for(arena.n))
+        nearest, stochastic = time_cells(session, cells, arena, _ROUNDS, repeats_for(arena.n))
         return stochastic.kernel / nearest.kernel
 
     return ratio
@@ -118,7 +119,7 @@ def _torch_checks() -> Iterable[Check]:
     except ImportError:
         return
     quiet_torch()
-    torch.set_num_threads(Context.get().num_threads)
+    torch.set_num_threads(piquant.get_num_threads())
 
     def ratio(n: int) -> float:
         x, out = torch.linspace(-3, 3, n), torch.zeros(n, dtype=torch.uint8)
@@ -127,7 +128,7 @@ def _torch_checks() -> Iterable[Check]:
             "torch": partial(torch.quantize_per_tensor, x, 0.05, 128, torch.quint8),
         }
         seconds = interleaved(calls, _ROUNDS, 0.005)
-        return seconds["ours"] / seconds["torch"]
+        return statistics.median(seconds["ours"]) / statistics.median(seconds["torch"])
 
     for n in _SIZES:
         yield Check(f"piquant / torch: float32 -> uint8, {n:,} elements", partial(ratio, n), most=_MOST_TORCH)

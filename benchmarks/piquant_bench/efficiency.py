@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from piquant._bench.cells import Arena, Cell, Timing, matrix, time_cells
-from piquant._bench.timing import progress
-from piquant._context import Context
+import piquant
+from piquant_bench._native import Session
+from piquant_bench.cells import Arena, Cell, Timing, matrix, time_cells
+from piquant_bench.timing import progress
 
 if TYPE_CHECKING:
-    from piquant._bench.timing import Effort
+    from piquant_bench.timing import Effort
 
 OPERATIONS: Final = ("quantize", "stochastic", "dequantize", "add", "params")
 
@@ -28,6 +29,7 @@ class Efficiency:
     kernel_seconds: float
     twin_seconds: float
     efficiency: float
+    noisy: bool
     gb_per_second: float
 
 
@@ -41,20 +43,20 @@ class StochasticRatio:
     real: str
     code: str
     ratio: float
+    noisy: bool
 
 
 def measure(effort: Effort, isas: list[str]) -> list[Efficiency]:
     """The whole matrix: large on all threads, and medium on one."""
     cells = sorted(matrix(OPERATIONS), key=lambda cell: cell.source)  # fills the memory once per source
     results = []
-    for n, threads in ((effort.large, Context.get().num_threads), (effort.medium, 1)):
+    for n, threads in ((effort.large, piquant.get_num_threads()), (effort.medium, 1)):
         arena = Arena(n)
-        context = Context(threads)
+        sessions = [Session(threads, isa) for isa in isas]
         for group in progress(_groups(cells), "efficiency"):
-            for isa in isas:
-                context.isa = isa
-                timings = time_cells(context, group, arena, effort.rounds, repeats_for(n))
-                results += [_efficiency(context, c, n, t) for c, t in zip(group, timings, strict=True)]
+            for session in sessions:
+                timings = time_cells(session, group, arena, effort.rounds, repeats_for(n))
+                results += [_efficiency(session, c, n, t) for c, t in zip(group, timings, strict=True)]
     return results
 
 
@@ -67,10 +69,10 @@ def _groups(cells: list[Cell]) -> list[tuple[Cell, ...]]:
     return list(groups.values())
 
 
-def _efficiency(context: Context, cell: Cell, n: int, timing: Timing) -> Efficiency:
+def _efficiency(session: Session, cell: Cell, n: int, timing: Timing) -> Efficiency:
     return Efficiency(
-        isa=context.isa,
-        threads=context.num_threads,
+        isa=session.isa,
+        threads=session.threads,
         elements=n,
         operation=cell.operation,
         real=cell.real,
@@ -78,6 +80,7 @@ def _efficiency(context: Context, cell: Cell, n: int, timing: Timing) -> Efficie
         kernel_seconds=timing.kernel,
         twin_seconds=timing.twin,
         efficiency=timing.efficiency,
+        noisy=timing.noisy,
         gb_per_second=cell.bytes_per_element * n / timing.kernel / 1e9,
     )
 
@@ -89,11 +92,11 @@ def repeats_for(n: int) -> int:
 
 def stochastic_ratios(results: list[Efficiency]) -> list[StochasticRatio]:
     """Pairs up the cells that differ in rounding alone, which were timed in turns and have one twin."""
-    nearest = {_place(r): r.efficiency for r in results if r.operation == "quantize"}
+    nearest = {_place(r): r for r in results if r.operation == "quantize"}
+    pairs = [(r, nearest[_place(r)]) for r in results if r.operation == "stochastic"]
     return [
-        StochasticRatio(r.isa, r.threads, r.elements, r.real, r.code, nearest[_place(r)] / r.efficiency)
-        for r in results
-        if r.operation == "stochastic"
+        StochasticRatio(*_place(r), ratio=other.efficiency / r.efficiency, noisy=r.noisy or other.noisy)
+        for r, other in pairs
     ]
 
 

@@ -31,9 +31,14 @@ def machine() -> dict[str, Any]:
         "isa": piquant.isa(),
         "available_isas": piquant.available_isas(),
         "kernel": f"{platform.system()} {platform.release()}",
-        "load_average": os.getloadavg()[0],  # of the last minute: what else was running
+        "load_average": load_average(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     }
+
+
+def load_average() -> float:
+    """Of the last minute: what else was running."""
+    return os.getloadavg()[0]
 
 
 def _cpu_model() -> str:

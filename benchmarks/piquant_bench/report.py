@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from piquant._bench.cells import FLOATS, TARGETS, Cell, geometric_mean
+from piquant_bench.cells import FLOATS, TARGETS, Cell, geometric_mean
 
 Row: TypeAlias = dict[str, Any]
 
@@ -42,6 +42,11 @@ def threads_of(n: int) -> str:
     return "1 thread" if n == 1 else f"{n} threads"
 
 
+def ratio_of(row: Row, key: str = "ratio") -> str:
+    """A ratio, with a mark where it is noise."""
+    return f"{'~' if row['noisy'] else ''}{row[key]:.2f}"
+
+
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns, the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
@@ -60,14 +65,15 @@ def _machine(results: dict[str, Any]) -> list[str]:
     return [
         f"{m['cpu']}, {m['usable_cores']} of {m['cores']} cores, {threads_of(m['threads'])}, {m['isa']}\n"
         f"caches {caches}; memory {m['memory_bytes'] / 2**30:.0f} GiB; {m['kernel']}; load {m['load_average']:.2f}\n"
-        f"{versions}; commit {results['commit'] or 'unknown'}"
+        f"{versions}; commit {results['commit'] or 'unknown'}\n"
+        "~ marks noise: ratios of which the first and the second half of the rounds differ by more than 1.15 times"
     ]
 
 
 def _efficiency(results: dict[str, Any]) -> list[str]:
     tables = []
     for (isa, n, threads), rows in groups(results["efficiency"], "isa", "elements", "threads").items():
-        values = {(r["operation"], r["real"], r["code"]): f"{r['efficiency']:.2f}" for r in rows}
+        values = {(r["operation"], r["real"], r["code"]): ratio_of(r, "efficiency") for r in rows}
         lines = [
             [f"{operation} {real}", *(values.get((operation, real, code), "") for code in TARGETS)]
             for operation, real in groups(sorted(rows, key=matrix_order), "operation", "real")
@@ -90,7 +96,7 @@ def matrix_order(row: Row) -> tuple[int, int]:
 def _stochastic(results: dict[str, Any]) -> list[str]:
     tables = []
     for (isa, n, threads), rows in groups(results["stochastic"], "isa", "elements", "threads").items():
-        values = {(r["real"], r["code"]): f"{r['ratio']:.2f}" for r in rows}
+        values = {(r["real"], r["code"]): ratio_of(r) for r in rows}
         lines = [[real, *(values.get((real, code), "") for code in TARGETS)] for real in FLOATS]
         title = f"Time of stochastic rounding / time of nearest: {isa}, {n:,} elements, {threads_of(threads)}"
         tables.append(table(title, ["", *TARGETS], lines))
@@ -103,7 +109,7 @@ def _peers(results: dict[str, Any]) -> list[str]:
             f"{task}, {n:,} elements, {threads_of(results['machine']['threads'])}",
             ["library", "time", "GB/s", "time / ours"],
             [
-                [r["library"], duration(r["seconds"]), f"{r['gb_per_second']:.3g}", f"{r['ratio']:.2f}"]
+                [r["library"], duration(r["seconds"]), f"{r['gb_per_second']:.3g}", ratio_of(r)]
                 for r in sorted(rows, key=lambda r: float(r["seconds"]))
             ],
         )
@@ -118,7 +124,7 @@ def _small_calls(results: dict[str, Any]) -> list[str]:
         table(
             f"Calls: {group}",
             ["call", "elements", "time", "time / first"],
-            [[r["call"], f"{r['elements']:,}", duration(r["seconds"]), f"{r['ratio']:.2f}"] for r in rows],
+            [[r["call"], f"{r['elements']:,}", duration(r["seconds"]), ratio_of(r)] for r in rows],
         )
         for (group,), rows in groups(results["small_calls"], "group").items()
     ]
@@ -138,4 +144,4 @@ def _curve(results: dict[str, Any]) -> list[str]:
 
 
 def _cost(row: Row) -> str:
-    return f"{'! ' if row['cliff'] else ''}{row['ns_per_element']:.3g} ({row['efficiency']:.2f})"
+    return f"{'! ' if row['cliff'] else ''}{row['ns_per_element']:.3g} ({ratio_of(row, 'efficiency')})"

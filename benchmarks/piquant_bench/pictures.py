@@ -8,9 +8,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from piquant._bench.cells import TARGETS
-from piquant._bench.libraries import DEQUANTIZE, MEMORY, OURS, QUANTIZE
-from piquant._bench.report import Row, cell_of, duration, groups, matrix_order, threads_of
+from piquant_bench.cells import TARGETS
+from piquant_bench.libraries import DEQUANTIZE, MEMORY, OURS, QUANTIZE
+from piquant_bench.report import Row, cell_of, duration, groups, matrix_order, ratio_of, threads_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ def _bars(results: dict[str, Any], task: str) -> Figure:
         height=0.68,
     )
     for y, r in enumerate(bars):
-        comparison = "" if r["library"] == OURS else f"  ({r['ratio']:.2f} times ours)"
+        comparison = "" if r["library"] == OURS else f"  ({ratio_of(r)} times ours)"
         label = f"{duration(r['seconds'])}{comparison}"
         axes.annotate(
             label, (r["gb_per_second"], y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9,
@@ -93,20 +93,21 @@ def _heat(rows: list[Row], isa: str) -> Figure:
     figure = Figure(figsize=(1.8 + 5.6 * len(matrices), 1.8 + 0.34 * len(lines)), layout="constrained")
     panels = figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
     for axes, ((n, threads), cells) in zip(panels, matrices.items(), strict=True):
+        places = {(lines.index((c["operation"], c["real"])), TARGETS.index(c["code"])): c for c in cells}
         values = np.full((len(lines), len(TARGETS)), np.nan)
-        for cell in cells:
-            values[lines.index((cell["operation"], cell["real"])), TARGETS.index(cell["code"])] = cell["efficiency"]
+        for place, cell in places.items():
+            values[place] = cell["efficiency"]
         image = axes.imshow(values, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
-        for (y, x), value in np.ndenumerate(values):
-            if not np.isnan(value):
-                axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=8, color=_ink_on(value))
+        for (y, x), cell in places.items():
+            label, ink = ratio_of(cell, "efficiency"), _ink_on(cell["efficiency"])
+            axes.text(x, y, label, ha="center", va="center", fontsize=8, color=ink)
         axes.set_xticks(range(len(TARGETS)), TARGETS)
         axes.set_yticks(range(len(lines)), [f"{operation} {real}" for operation, real in lines])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set_title(f"{n:,} elements, {threads_of(threads)}", loc="left")
     figure.colorbar(image, ax=list(panels), label="efficiency: time of the traffic alone / time of the kernel")
-    figure.suptitle(f"Efficiency on {isa}: 1 is the speed of memory")
+    figure.suptitle(f"Efficiency on {isa}: 1 is the speed of memory, ~ is noise")
     return figure
 
 

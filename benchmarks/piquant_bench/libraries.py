@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+import piquant
 import piquant.numpy
-from piquant._bench.cells import Cell
-from piquant._context import Context
-from piquant._dtypes import BITS, DTYPE_ID
+from piquant_bench._native import Call, Session
+from piquant_bench.cells import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class Data:
 
     def packed(self, cell: Cell) -> NDArray[np.uint8]:
         """Room for the codes of a cell."""
-        return self.to_codes[: (self.n * BITS[DTYPE_ID[cell.code]] + 7) // 8]
+        return self.to_codes[: (self.n * piquant.DataType(cell.code).bit_size + 7) // 8]
 
     def arrays(self, cell: Cell) -> tuple[NDArray[Any], NDArray[Any]]:
         """What a cell reads and writes."""
@@ -88,7 +88,7 @@ MEMORY: Final = "memory (traffic twin)"
 
 
 def _ours(setup: Setup, *, fresh: bool = False) -> Prepare:
-    ctx = Context(setup.threads)
+    ctx = piquant.Context(setup.threads)
 
     def prepare(data: Data) -> Calls:
         calls: Calls = {}
@@ -114,16 +114,16 @@ def _ours(setup: Setup, *, fresh: bool = False) -> Prepare:
 
 
 def _memory(setup: Setup) -> Prepare:
-    ctx = Context(setup.threads)
+    session = Session(setup.threads)
 
     def prepare(data: Data) -> Calls:
         calls: Calls = {}
         for task in TASKS:
             cell = task.cell
-            source, target = DTYPE_ID[cell.source], DTYPE_ID[cell.code if cell.reads_real else cell.real]
             reads, writes = data.arrays(cell)
             into = 0 if cell.operation == "params" else writes.ctypes.data
-            calls[task] = partial(ctx._move_traffic, reads.ctypes.data, source, into, target, data.n, False)
+            call = Call(cell.operation, reads.ctypes.data, cell.source, into, cell.target, data.n)
+            calls[task] = partial(session.move_traffic, call)
         return calls
 
     return prepare

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from piquant import _native
-from piquant._dtypes import BITS, DTYPE_ID
+from piquant import DataType
+from piquant_bench._native import Call
+from piquant_bench.timing import is_noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from piquant._context import Context
-
-QUANTIZE, DEQUANTIZE, PARAMS, TRAFFIC = range(4)
+    from piquant_bench._native import Session
 
 FLOATS: Final = ("float32", "float16", "bfloat16", "float64")
 TARGETS: Final = ("uint2", "int2", "uint4", "int4", "uint8", "int8", "uint16", "int16")
@@ -33,7 +32,7 @@ class Cell:
     @property
     def bytes_per_element(self) -> float:
         """Read and written, the output's read of "add" included."""
-        real, code = BITS[DTYPE_ID[self.real]] / 8, BITS[DTYPE_ID[self.code]] / 8
+        real, code = DataType(self.real).bit_size / 8, DataType(self.code).bit_size / 8
         return {"params": real, "add": 2 * real + code}.get(self.operation, real + code)
 
     @property
@@ -45,6 +44,11 @@ class Cell:
     def source(self) -> str:
         """The dtype of the input."""
         return self.real if self.reads_real else self.code
+
+    @property
+    def target(self) -> str:
+        """The dtype of the output; of parameters, the one that they are for."""
+        return self.code if self.reads_real else self.real
 
     def __str__(self) -> str:
         if self.operation == "params":
@@ -82,9 +86,9 @@ class Arena:
         if self._holds == dtype:
             return
         offset = self.address(0) - self._blocks[0].__array_interface__["data"][0]
-        if DTYPE_ID[dtype] >= len(FLOATS):
+        if dtype not in FLOATS:
             codes = np.random.default_rng(1).integers(0, 256, 1 << 16, dtype=np.uint8)
-            nbytes = self.n * BITS[DTYPE_ID[dtype]] // 8
+            nbytes = self.n * DataType(dtype).bit_size // 8
             self._blocks[0][offset : offset + nbytes] = np.resize(codes, nbytes)
         elif dtype == "bfloat16":
             self._view(offset, np.uint16)[:] = self._sample.view(np.uint32) >> 16
@@ -124,34 +128,32 @@ class Timing:
         """
         return statistics.median(twin / kernel for kernel, twin in zip(self.kernels, self.twins, strict=True))
 
+    @property
+    def noisy(self) -> bool:
+        """Whether the efficiency depends on when in the run it was measured."""
+        return is_noise(self.twins, self.kernels)
 
-def time_cell(context: Context, cell: Cell, arena: Arena, rounds: int, repeats: int) -> Timing:
+
+def time_cell(session: Session, cell: Cell, arena: Arena, rounds: int, repeats: int) -> Timing:
     """Alternates ``rounds`` times between ``repeats`` calls of the kernel and of its twin; the first round warms up."""
-    return time_cells(context, (cell,), arena, rounds, repeats)[0]
+    return time_cells(session, (cell,), arena, rounds, repeats)[0]
 
 
-def time_cells(context: Context, cells: tuple[Cell, ...], arena: Arena, rounds: int, repeats: int) -> list[Timing]:
+def time_cells(session: Session, cells: tuple[Cell, ...], arena: Arena, rounds: int, repeats: int) -> list[Timing]:
     """As ``time_cell``, of cells of the same types and direction, which have one twin: all in turns with it."""
     first = cells[0]
-    source, target = (first.real, first.code) if first.reads_real else (first.code, first.real)
-    arena.fill(source)
+    arena.fill(first.source)
     into = 0 if first.operation == "params" else arena.address(1)
-    zero_point = 0 if first.code.startswith("int") else 1 << (BITS[DTYPE_ID[first.code]] - 1)
-
-    def seconds(what: int, operation: str) -> float:
-        return statistics.median(
-            _native.measure(
-                context, what, arena.address(0), DTYPE_ID[source], into, DTYPE_ID[target], arena.n,
-                0.02, zero_point, operation == "stochastic", operation == "add", repeats,
-            )
-        )  # fmt: skip
-
-    calls = {"quantize": QUANTIZE, "stochastic": QUANTIZE, "params": PARAMS}
+    zero_point = 0 if first.code.startswith("int") else 1 << (DataType(first.code).bit_size - 1)
+    calls = [
+        Call(cell.operation, arena.address(0), cell.source, into, cell.target, arena.n, 0.02, zero_point)
+        for cell in cells
+    ]
     kernels: list[list[float]] = [[] for _ in cells]
     twin: list[float] = []
     for r in range(rounds + 1):
-        of_cells = [seconds(calls.get(cell.operation, DEQUANTIZE), cell.operation) for cell in cells]
-        of_twin = seconds(TRAFFIC, first.operation)
+        of_cells = [statistics.median(session.measure(call, repeats)) for call in calls]
+        of_twin = statistics.median(session.measure_traffic(calls[0], repeats))
         if r > 0:
             for kernel, s in zip(kernels, of_cells, strict=True):
                 kernel.append(s)
