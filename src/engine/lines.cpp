@@ -51,16 +51,21 @@ bool reach_of(const Lines& lines, const Side& side, ptrdiff_t Dimension::*stride
 
 // Whether no two elements of the output share bytes: sorted by stride, each dimension steps over the ones below it.
 bool is_injective(const Lines& lines) {
-    Dimension sorted[PIQUANT_MAX_RANK];
-    const int rank = strided_rank(lines, lines.out);
-    Dimension* const end = std::copy_if(lines.dims, lines.dims + rank, sorted, [](auto& d) { return d.size > 1; });
-    std::sort(sorted, end, [](auto& a, auto& b) { return magnitude(a.out) < magnitude(b.out); });
+    unsigned char order[PIQUANT_MAX_RANK];
+    unsigned char* end = order;
+    for (int d = 0; d < strided_rank(lines, lines.out); ++d) {
+        if (lines.dims[d].size > 1) {
+            *end++ = static_cast<unsigned char>(d);
+        }
+    }
+    const auto stride = [&](unsigned char d) { return magnitude(lines.dims[d].out); };
+    std::sort(order, end, [&](auto a, auto b) { return stride(a) < stride(b); });
     size_t covered = unit_bytes(lines, lines.out);
-    for (const Dimension* d = sorted; d != end; ++d) {
-        if (magnitude(d->out) < covered) {
+    for (const unsigned char* d = order; d != end; ++d) {
+        if (stride(*d) < covered) {
             return false;
         }
-        covered += (d->size - 1) * magnitude(d->out);
+        covered += (lines.dims[*d].size - 1) * stride(*d);
     }
     return true;
 }
@@ -141,6 +146,10 @@ piquant_status_t read_lines(const piquant_options_t& layout, size_t n, const voi
     lines.rank = static_cast<int>(layout.rank);
     if (std::find(layout.shape, layout.shape + layout.rank, size_t{0}) != layout.shape + layout.rank) {
         return n == 0 ? PIQUANT_OK : PIQUANT_ERROR_SHAPE;
+    }
+    if (lines.rank > Lines::few_dimensions) {
+        lines.many = std::make_unique<Dimension[]>(layout.rank);
+        lines.dims = lines.many.get();
     }
     size_t count = 1;
     for (int d = 0; d < lines.rank; ++d) {
