@@ -20,7 +20,12 @@ namespace piquant {
 namespace {
 
 constexpr size_t stack_bytes = size_t{32} << 10;
+// Clang keeps more of the registers of AVX-512 in memory.
+#if defined(__clang__)
+constexpr size_t most_bytes = size_t{10} << 10;
+#else
 constexpr size_t most_bytes = size_t{8} << 10;
+#endif
 #if defined(__OPTIMIZE__)
 constexpr bool is_measured = !address_sanitizer && !thread_sanitizer;
 #else
