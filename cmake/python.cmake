@@ -14,7 +14,6 @@ nanobind_add_module(_native NB_STATIC NOMINSIZE
   python/src/errors.cpp
   python/src/face.cpp
   python/src/match.cpp
-  python/src/measure.cpp
   python/src/output.cpp
   python/src/arrays.cpp
   python/src/buffers.cpp

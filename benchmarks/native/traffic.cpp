@@ -2,10 +2,8 @@
 
 #include <cstring>
 
-#include "cpu/features.hpp"
 #include "cpu/float_environment.hpp"
 #include "cpu/stores.hpp"
-#include "dispatch/dispatch.hpp"
 #include "engine/partition.hpp"
 #include "engine/schedule.hpp"
 #include "engine/validate.hpp"
@@ -14,13 +12,24 @@
 namespace piquant::benchmark {
 namespace {
 
-const TrafficTable* table_of(const char* name) {
-    for (std::size_t i = 0; name != nullptr && i < isa_count; ++i) {
-        if (std::strcmp(isas[i].name, name) == 0 && (isas[i].required & ~cpu_features()) == 0) {
-            return traffic_tables[i];
-        }
+bool is_available(const char* name) {
+    std::size_t i = 0;
+    const char* available = piquant_available_isa(i);
+    while (available != nullptr && std::strcmp(available, name) != 0) {
+        available = piquant_available_isa(++i);
     }
-    return nullptr;
+    return available != nullptr;
+}
+
+const TrafficTable* table_of(const char* name) {
+    if (name == nullptr || !is_available(name)) {
+        return nullptr;
+    }
+    const TrafficSet* set = traffic_sets;
+    while (set->name != nullptr && std::strcmp(set->name, name) != 0) {
+        ++set;
+    }
+    return set->twins;
 }
 
 Schedule schedule(const TrafficSettings& settings, std::size_t traffic) {

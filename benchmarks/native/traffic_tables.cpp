@@ -12,11 +12,11 @@ PIQUANT_TRAFFIC_LIST(X)
 #undef X
 }  // namespace isa
 
-const TrafficTable* const traffic_tables[] = {
-#define X(name) &isa::name::traffic,
+const TrafficSet traffic_sets[] = {
+#define X(name) {#name, &isa::name::traffic},
     PIQUANT_TRAFFIC_LIST(X)
 #undef X
-        nullptr,  // scalar, the last of every list
+        {nullptr, nullptr},  // scalar
 };
 
 }  // namespace piquant

@@ -1,35 +1,50 @@
-"""The command line: ``piquant demo``, and the compiler flags to build against the C library of this package."""
+"""The command line: commands, and the compiler flags to build against the C library of this package.
+
+``demo`` is part of this package. Other distributions bring commands by entry points of the group ``piquant.commands``,
+as that of the benchmarks does with ``bench``. Each names a module with what ``Command`` lists.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Protocol
 
 import piquant
 from piquant import _demo, _native
-from piquant._bench import command as _bench
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 
-class _Command(NamedTuple):
-    """A subcommand."""
+class Command(Protocol):
+    """A subcommand: a module, or anything else with these."""
 
-    name: str
-    summary: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]  # returns the exit code
+    SUMMARY: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser, /) -> None:
+        """Adds the options of this command."""
+
+    def run(self, arguments: argparse.Namespace, /) -> int:
+        """Runs it and returns the exit code."""
 
 
-_COMMANDS: Final = (
-    _Command("demo", _demo.SUMMARY, _demo.add_arguments, _demo.run),
-    _Command("bench", _bench.SUMMARY, _bench.add_arguments, _bench.run),
-)
+# Commands of other distributions that are worth a word where they are not installed: what they do, and how to get them.
+_ELSEWHERE: Final = {
+    "bench": (
+        "measure speeds (not installed)",
+        "the benchmarks are not installed; in a checkout of piquant, `pip install . ./benchmarks` installs them",
+    )
+}
+
+
+def _commands() -> dict[str, Command]:
+    installed = importlib.metadata.entry_points(group="piquant.commands")
+    return {"demo": _demo} | {entry.name: entry.load() for entry in installed}
 
 
 def _home() -> Path:
@@ -48,7 +63,7 @@ def libs() -> list[str]:
     return [f"-L{lib}", "-lpiquant", f"-Wl,-rpath,{lib}"]
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(found: dict[str, Command]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="piquant",
         description="Floating-point arrays to low-bit integers and back.",
@@ -58,17 +73,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--includes", action="store_true", help="print the compiler flags to find piquant/quant.h")
     parser.add_argument("--libs", action="store_true", help="print the linker flags for libpiquant")
     commands = parser.add_subparsers(dest="command", metavar="command")
-    for command in _COMMANDS:
-        sub = commands.add_parser(command.name, help=command.summary, description=command.summary)
+    for name, command in found.items():
+        sub = commands.add_parser(name, help=command.SUMMARY, description=command.SUMMARY)
         command.add_arguments(sub)
-        sub.set_defaults(run=command.run)
+    for name, (summary, words) in _ELSEWHERE.items():
+        if name not in found:
+            commands.add_parser(name, help=summary, description=words)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
+    found = _commands()
+    parser = _parser(found)
+    given, unknown = parser.parse_known_args(arguments)
+    if given.command is not None and given.command not in found:
+        print(f"piquant {given.command}: {_ELSEWHERE[given.command][1]}", file=sys.stderr)
+        return 2
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     flags = (includes() if given.includes else []) + (libs() if given.libs else [])
     if flags and given.command is not None:
         parser.error("--includes and --libs go without a command")
@@ -83,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:  # of an environment variable
         parser.error(str(error))
     try:
-        exit_code: int = given.run(given)
+        exit_code = found[given.command].run(given)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader of a pipe, as in `piquant demo | head`, has seen enough. The interpreter flushes once more at exit.

@@ -40,7 +40,6 @@ NB_MODULE(_native_unchecked, m) {
     piquant_python::init_context(m);
     piquant_python::init_face(m);
     piquant_python::init_calls(m);
-    piquant_python::init_measure(m);
     piquant_python::init_output(m);
     piquant_python::init_tensors(m);
     piquant_python::init_arrays(m);

@@ -77,7 +77,6 @@ void read_params(nb::handle scale, nb::handle zero_point, Call& call);
 void init_calls(nb::module_& m);
 void init_context(nb::module_& m);
 void init_face(nb::module_& m);
-void init_measure(nb::module_& m);
 void init_output(nb::module_& m);
 void init_tensors(nb::module_& m);
 void init_arrays(nb::module_& m);

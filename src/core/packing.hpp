@@ -12,8 +12,8 @@
 namespace piquant {
 namespace {
 
-// The sign bit of a code of `bits` bits; 0 for unsigned ones. A field with this bit flipped is its code in offset binary:
-// code - code_min, a number from 0 on.
+// The sign bit of a code of `bits` bits; 0 for unsigned ones. A field with this bit flipped is its code in offset
+// binary: code - code_min, a number from 0 on.
 constexpr uint64_t sign_bit(int bits, bool is_signed) {
     return is_signed ? uint64_t{1} << (bits - 1) : 0;
 }

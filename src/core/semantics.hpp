@@ -81,9 +81,9 @@ inline SignedScale<T> signed_scale(T scale) {
     return {{scale, -scale}};
 }
 
-// (q - zero_point) * scale, both in offset binary, from the same number on. The difference is exact: a sign and 64 bits of
-// magnitude hold it for every type. There is no branch on its sign, which no CPU could predict: (x ^ negative) - negative
-// is -x or x.
+// (q - zero_point) * scale, both in offset binary, from the same number on. The difference is exact: a sign and 64 bits
+// of magnitude hold it for every type. There is no branch on its sign, which no CPU could predict: (x ^ negative) -
+// negative is -x or x.
 template <class T>
 inline T dequantize_element(uint64_t q, const SignedScale<T>& scale, uint64_t zero_point) {
     const uint64_t negative = q < zero_point ? ~uint64_t{0} : 0;

@@ -79,8 +79,8 @@ private:
 
 // 2- and 4-bit codes have so few values that a register holds them all: dequantization to 32 bits or less is a table
 // lookup by the raw field. Only AVX2 calculates float32, and sums of the 16-bit formats, from 4-bit codes faster
-// (looks_up_floats). Entry k of the table is what field k % 2^bits stands for, calculated by vectors too: with the scalar
-// function, making it took a tenth of the time of 1,024 elements.
+// (looks_up_floats). Entry k of the table is what field k % 2^bits stands for, calculated by vectors too: with the
+// scalar function, making it took a tenth of the time of 1,024 elements.
 template <int Bits, class Float>
 class DequantizeTable {
     using Entry = typename Float::storage;

@@ -1,6 +1,6 @@
-// Kernels as loops over the functions of core/semantics.hpp. They are the whole of the scalar instruction set, the model
-// that every other set is compared with, and serve 64-bit codes everywhere: those need 64-bit saturating arithmetic that
-// vector units lack, and eight bytes per element leave a scalar loop near store-bound.
+// Kernels as loops over the functions of core/semantics.hpp. They are the whole of the scalar instruction set, the
+// model that every other set is compared with, and serve 64-bit codes everywhere: those need 64-bit saturating
+// arithmetic that vector units lack, and eight bytes per element leave a scalar loop near store-bound.
 #pragma once
 
 #include <type_traits>

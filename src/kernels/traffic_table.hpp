@@ -1,5 +1,5 @@
-// The table of traffic twins that each instruction set with vectors exports. Benchmarks and tests link them; the library
-// does not.
+// The table of traffic twins that each instruction set with vectors exports. Benchmarks and tests link them; the
+// library does not.
 #pragma once
 
 #include "kernels/table.hpp"
@@ -12,7 +12,13 @@ struct TrafficTable {
     MinMaxKernel read;  // the twin of minmax; n in bytes
 };
 
-// In the order of isas[] in dispatch/dispatch.hpp; null for the scalar set, which has no vectors to compare with.
-extern const TrafficTable* const traffic_tables[];
+struct TrafficSet {
+    const char* name;
+    const TrafficTable* twins;
+};
+
+// In the order of isas[] in dispatch/dispatch.hpp; nulls for the scalar set, the last, which has no vectors to compare
+// with.
+extern const TrafficSet traffic_sets[];
 
 }  // namespace piquant

@@ -65,9 +65,9 @@
 //              entries_of(i32, table32)    the entries that the low bits stand for
 //
 // All results but pairs and loose codes are in element order. Pointers need no alignment, except that
-// Store::non_temporal wants whole 64-byte lines written back to back from an aligned address. The scalar instruction set
-// has no vectors and no header here: its kernels are the element loops of kernels/elementwise.hpp, the model that the
-// others are compared with.
+// Store::non_temporal wants whole 64-byte lines written back to back from an aligned address. The scalar instruction
+// set has no vectors and no header here: its kernels are the element loops of kernels/elementwise.hpp, the model that
+// the others are compared with.
 #pragma once
 
 #include "core/types.hpp"

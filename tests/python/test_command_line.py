@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 import piquant
 from piquant import _demo
+from piquant.__main__ import main
 
 # A directory other than the checkout.
 ANYWHERE = Path(sys.executable).anchor
@@ -65,8 +68,6 @@ def test_demo_of_few_numbers(count: int) -> None:
 def test_demo_fails_when_a_bound_is_violated(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from piquant.__main__ import main  # noqa: PLC0415
-
     monkeypatch.setattr(piquant, "error_bound", lambda *_, **__: 1e-9)
     assert main(["demo", "--count", "100"]) == 1
     out = capsys.readouterr().out
@@ -107,6 +108,38 @@ def test_no_command_prints_help() -> None:
     done = run()
     assert (done.returncode, done.stdout) == (2, "")
     assert "demo" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--quick"], ["--isa", "all"]])
+def test_a_command_that_is_not_installed_says_how_to_get_it(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: ())
+    assert main(["bench", *options]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert "pip install . ./benchmarks" in said.err
+
+
+def test_installed_commands_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command = types.SimpleNamespace(
+        SUMMARY="wave",
+        add_arguments=lambda parser: parser.add_argument("--code", type=int),
+        run=lambda given: given.code,
+    )
+    entry = types.SimpleNamespace(name="greet", load=lambda: command)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry] * (group == "piquant.commands"))
+    assert main([]) == 2
+    listed = capsys.readouterr().err
+    assert all(words in listed for words in ("demo", "greet", "wave", "not installed"))
+    assert main(["greet", "--code", "7"]) == 7
+
+
+def test_unknown_arguments_are_refused() -> None:
+    done = run("demo", "--cuont", "5")
+    assert done.returncode == 2
+    assert "unrecognized arguments: --cuont 5" in done.stderr
 
 
 def test_flags_and_a_command_exclude_each_other() -> None:

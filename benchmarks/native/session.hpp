@@ -1,0 +1,62 @@
+// What the benchmark measures with: the kernels as the C API calls them, and their traffic twins.
+#pragma once
+
+#include <piquant/quant.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/thread_pool.hpp"
+
+namespace piquant::benchmark {
+
+enum class Operation { quantize, stochastic, dequantize, add, params };
+
+// A call of an operation. The caller vouches for the addresses; `out` is null for params.
+struct Call {
+    Operation operation;
+    const void* in;
+    piquant_dtype_t in_dtype;
+    void* out;
+    piquant_dtype_t out_dtype;
+    std::size_t n;
+    double scale = 0;
+    std::int64_t zero_point = 0;
+};
+
+// Raise std::invalid_argument.
+Operation operation_named(const std::string& name);
+piquant_dtype_t dtype_named(const std::string& name);
+
+// A context of the library, and threads of its own for the twins, which share work as the context's threads do. For one
+// calling thread at a time.
+class Session {
+public:
+    // 0 threads, and an empty name of an instruction set: what the library chooses.
+    Session(std::size_t threads, const std::string& isa);
+    ~Session();
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    std::size_t threads() const;
+    std::string isa() const;
+
+    // Seconds of each of `repeats` calls.
+    std::vector<double> measure(const Call& call, std::size_t repeats);
+    // The same of the traffic twin.
+    std::vector<double> measure_traffic(const Call& call, std::size_t repeats);
+    void move_traffic(const Call& call);
+
+private:
+    piquant_status_t convert(const Call& call);
+    piquant_status_t move(const Call& call);
+    template <class Run>
+    std::vector<double> time(const Call& call, std::size_t repeats, const Run& run);
+
+    piquant_context_t* context_ = nullptr;
+    ThreadPool pool_;
+};
+
+}  // namespace piquant::benchmark

@@ -1,0 +1,147 @@
+"""The results as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from piquant_bench.cells import FLOATS, TARGETS, Cell, geometric_mean
+
+Row: TypeAlias = dict[str, Any]
+
+
+def text(results: dict[str, Any]) -> str:
+    """All sections."""
+    sections = (_machine, _efficiency, _stochastic, _peers, _small_calls, _curve)
+    return "\n\n".join(part for section in sections for part in section(results))
+
+
+def groups(rows: list[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by the values of some of their columns, in the order of appearance."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return found
+
+
+def cell_of(row: Row) -> Cell:
+    """The cell that a row is about."""
+    return Cell(row["operation"], row["real"], row["code"])
+
+
+def duration(seconds: float) -> str:
+    """Three digits with a unit."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}" if seconds < 999.5 * scale else f"{seconds / scale:.0f} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def threads_of(n: int) -> str:
+    """A number of threads in words."""
+    return "1 thread" if n == 1 else f"{n} threads"
+
+
+def ratio_of(row: Row, key: str = "ratio") -> str:
+    """A ratio, with a mark where it is noise."""
+    return f"{'~' if row['noisy'] else ''}{row[key]:.2f}"
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns, the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = zip(cells, widths, strict=True)
+        return "  ".join([first[0].ljust(first[1]), *(c.rjust(w) for c, w in others)]).rstrip()
+
+    return "\n".join([title, line(header), line(["-" * w for w in widths]), *map(line, rows)])
+
+
+def _machine(results: dict[str, Any]) -> list[str]:
+    m = results["machine"]
+    caches = ", ".join(f"{name} {size}" for name, size in m["caches"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items() if version)
+    return [
+        f"{m['cpu']}, {m['usable_cores']} of {m['cores']} cores, {threads_of(m['threads'])}, {m['isa']}\n"
+        f"caches {caches}; memory {m['memory_bytes'] / 2**30:.0f} GiB; {m['kernel']}; load {m['load_average']:.2f}\n"
+        f"{versions}; commit {results['commit'] or 'unknown'}\n"
+        "~ marks noise: ratios of which the first and the second half of the rounds differ by more than 1.15 times"
+    ]
+
+
+def _efficiency(results: dict[str, Any]) -> list[str]:
+    tables = []
+    for (isa, n, threads), rows in groups(results["efficiency"], "isa", "elements", "threads").items():
+        values = {(r["operation"], r["real"], r["code"]): ratio_of(r, "efficiency") for r in rows}
+        lines = [
+            [f"{operation} {real}", *(values.get((operation, real, code), "") for code in TARGETS)]
+            for operation, real in groups(sorted(rows, key=matrix_order), "operation", "real")
+        ]
+        worst = min(rows, key=lambda r: r["efficiency"])
+        mean = geometric_mean([r["efficiency"] for r in rows])
+        title = f"Efficiency (1 is the speed of memory): {isa}, {n:,} elements, {threads_of(threads)}"
+        tables.append(
+            table(title, ["", *TARGETS], lines)
+            + f"\ngeometric mean {mean:.2f}, least {worst['efficiency']:.2f} ({cell_of(worst)})"
+        )
+    return tables
+
+
+def matrix_order(row: Row) -> tuple[int, int]:
+    """Sorts the lines of a matrix: by operation, then by float type."""
+    return ("quantize", "stochastic", "dequantize", "add", "params").index(row["operation"]), FLOATS.index(row["real"])
+
+
+def _stochastic(results: dict[str, Any]) -> list[str]:
+    tables = []
+    for (isa, n, threads), rows in groups(results["stochastic"], "isa", "elements", "threads").items():
+        values = {(r["real"], r["code"]): ratio_of(r) for r in rows}
+        lines = [[real, *(values.get((real, code), "") for code in TARGETS)] for real in FLOATS]
+        title = f"Time of stochastic rounding / time of nearest: {isa}, {n:,} elements, {threads_of(threads)}"
+        tables.append(table(title, ["", *TARGETS], lines))
+    return tables
+
+
+def _peers(results: dict[str, Any]) -> list[str]:
+    tables = [
+        table(
+            f"{task}, {n:,} elements, {threads_of(results['machine']['threads'])}",
+            ["library", "time", "GB/s", "time / ours"],
+            [
+                [r["library"], duration(r["seconds"]), f"{r['gb_per_second']:.3g}", ratio_of(r)]
+                for r in sorted(rows, key=lambda r: float(r["seconds"]))
+            ],
+        )
+        for (task, n), rows in groups(results["peers"], "task", "elements").items()
+    ]
+    absent = [f"absent: {name}: {reason}" for name, reason in results["absent_peers"].items()]
+    return [*tables, "\n".join(absent)] if absent else tables
+
+
+def _small_calls(results: dict[str, Any]) -> list[str]:
+    return [
+        table(
+            f"Calls: {group}",
+            ["call", "elements", "time", "time / first"],
+            [[r["call"], f"{r['elements']:,}", duration(r["seconds"]), ratio_of(r)] for r in rows],
+        )
+        for (group,), rows in groups(results["small_calls"], "group").items()
+    ]
+
+
+def _curve(results: dict[str, Any]) -> list[str]:
+    columns = groups(results["curve"], "operation", "real", "code", "threads")
+    header = [f"{cell_of(rows[0])}, {threads_of(rows[0]['threads'])}" for rows in columns.values()]
+    cells = [[_cost(row) for row in rows] for rows in columns.values()]
+    sizes = [f"2^{row['elements'].bit_length() - 1}" for row in next(iter(columns.values()))]
+    # The headers are long: number the columns, and list them below.
+    marks = [f"({i + 1})" for i in range(len(header))]
+    lines = [list(line) for line in zip(sizes, *cells, strict=True)]
+    legend = "\n".join(f"{mark} {name}" for mark, name in zip(marks, header, strict=True))
+    title = "ns per element (efficiency); ! costs more than 1.25 times the worse neighbour"
+    return [table(title, ["elements", *marks], lines) + "\n" + legend]
+
+
+def _cost(row: Row) -> str:
+    return f"{'! ' if row['cliff'] else ''}{row['ns_per_element']:.3g} ({ratio_of(row, 'efficiency')})"
