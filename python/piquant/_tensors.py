@@ -68,9 +68,8 @@ def describe(x: object, argument: str, role: str, wanted: _native.DType | None) 
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{argument} must be a torch.Tensor{' or None' * (role == 'output')}, got {type(x).__name__}")
     try:
-        with (
-            torch._C.DisableTorchFunctionSubclass()
-        ):  # what subclasses make of attributes is not what their memory holds
+        # What subclasses make of attributes is not what their memory holds.
+        with torch._C.DisableTorchFunctionSubclass():
             return _described(x, argument, role, wanted)
     except (RuntimeError, NotImplementedError, AssertionError) as error:  # of tensors of other packages, say
         raise TypeError(f"{argument} must have its elements in memory, got {_kind(x)}: {error}") from None

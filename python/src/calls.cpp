@@ -26,7 +26,7 @@ void read_words(nb::handle seed, nb::handle offset, piquant_options_t& options) 
 
 void draw_seed(const Face& face, nb::handle seed, piquant_options_t& options) {
     if (seed.is_none() && options.round_mode == PIQUANT_STOCHASTIC) {
-        options.seed = word_bits(face.draw_seed(), "seed");
+        options.seed = word_bits(call(face.draw_seed, {}), "seed");
     }
 }
 
@@ -98,7 +98,9 @@ nb::object python_function(const char* name) {
 // The shape of the elements that codes of shape `stored` stand for, if the caller gave one.
 Shape shape_told(const Shape& stored, nb::handle sizes, const DType& code, bool could_be_packed, const Face& face) {
     const int bits = code.is_packed() && !code.carries_params ? piquant_dtype_bits(c_dtype(code.id)) : 8;
-    return Shape(nb::cast<nb::tuple>(python_function("told_shape")(stored.tuple(), sizes, bits, face.codes, could_be_packed)));
+    return Shape(nb::cast<nb::tuple>(call(python_function("told_shape"), {stored.tuple(), sizes, nb::int_(bits),
+                                                                           nb::str(face.codes),
+                                                                           nb::bool_(could_be_packed)})));
 }
 
 nb::object dequantize(const Face& face, nb::handle q, nb::handle scale, nb::handle zero_point, nb::handle dtype,
@@ -111,7 +113,7 @@ nb::object dequantize(const Face& face, nb::handle q, nb::handle scale, nb::hand
     View& in = arrays.in;
     read_reduce_op(reduce_op, out, face, options);
     const Context& context = context_of(ctx);
-    const nb::object sizes = shape.is_none() ? nb::object(nb::none()) : python_function("read_shape")(shape);
+    const nb::object sizes = shape.is_none() ? nb::object(nb::none()) : piquant_python::call(python_function("read_shape"), {shape});
     const nb::object zero_index = as_index(zero_point, "zero_point");
     call.scale = number(scale, "scale");
     call.scale_given = scale;

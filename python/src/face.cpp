@@ -2,25 +2,13 @@
 
 #include <string>
 
+#include "unlocked.hpp"
 #include "view.hpp"
 
 namespace piquant_python {
 namespace {
 
 using namespace std::string_literals;
-
-nb::object call(const nb::object& function, std::initializer_list<nb::handle> arguments) {
-    PyObject* given[8];
-    std::size_t count = 0;
-    for (const nb::handle argument : arguments) {
-        given[count++] = argument.ptr();
-    }
-    nb::object result = nb::steal(PyObject_Vectorcall(function.ptr(), given, count, nullptr));
-    if (!result.is_valid()) {
-        throw nb::python_error();
-    }
-    return result;
-}
 
 const char* role_name(Role role) {
     return role == Role::floats ? "floats" : role == Role::codes ? "codes" : "output";
@@ -36,6 +24,19 @@ bool fits(const DType& found, const Wanted& wanted) {
 }
 
 }  // namespace
+
+nb::object call(nb::handle function, std::initializer_list<nb::handle> arguments) {
+    PyObject* given[8];
+    std::size_t count = 0;
+    for (const nb::handle argument : arguments) {
+        given[count++] = argument.ptr();
+    }
+    nb::object result = nb::steal(vectorcall(function.ptr(), given, count));
+    if (!result.is_valid()) {
+        throw nb::python_error();
+    }
+    return result;
+}
 
 Extent View::extent() const {
     Extent e{reinterpret_cast<std::uintptr_t>(data), reinterpret_cast<std::uintptr_t>(data) + item};
@@ -126,10 +127,10 @@ nb::object Face::new_output(nb::handle like, bool plain, const DType& dtype, nb:
     if (bytes < small && !dtype.carries_params) {
         if (!shape.is_none()) {
             PyObject* const by_shape[] = {shape.ptr(), dtype.storage.ptr()};
-            made = nb::steal(PyObject_Vectorcall(make_small.ptr(), by_shape, 2, nullptr));
+            made = nb::steal(vectorcall(make_small.ptr(), by_shape, 2));
         } else if (plain) {
             PyObject* const by_example[] = {like.ptr(), dtype.storage.ptr()};
-            made = nb::steal(PyObject_Vectorcall(make_alike.ptr(), by_example, 1, names));
+            made = nb::steal(vectorcall(make_alike.ptr(), by_example, 1, names));
         }
         if (made.is_valid()) {
             return made;

@@ -1,5 +1,6 @@
 #include <nanobind/ndarray.h>
 
+#include "unlocked.hpp"
 #include "view.hpp"
 
 // A look at tensors without Python: attributes of two tensors, one by one, take longer than quantizing 1,024 elements.
@@ -92,11 +93,11 @@ bool look_at_tensor(const Face& face, nb::handle array, const char*, const Wante
     }
     // Lazily negated tensors hold other bits than they stand for.
     PyObject* const self[] = {array.ptr()};
-    if (is_true(nb::steal(PyObject_Vectorcall(is_neg, self, 1, nullptr)))) {
+    if (is_true(nb::steal(vectorcall(is_neg, self, 1)))) {
         return false;
     }
     if (wanted.role == Role::output && element->is_float() && is_true(attribute(requires_grad, array)) &&
-        is_true(nb::steal(PyObject_CallNoArgs(is_grad_enabled)))) {
+        is_true(nb::steal(vectorcall(is_grad_enabled, nullptr, 0)))) {
         return false;
     }
     view.data = t.data;

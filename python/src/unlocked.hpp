@@ -1,4 +1,8 @@
-// Kernels run without the interpreter's lock.
+// Leaving the interpreter and coming back: kernels run without its lock, and some calls run Python.
+//
+// Once the interpreter has begun to exit, Python before 3.14 ends a daemon thread with pthread_exit when it wants the
+// lock. Unwinding from there would destroy objects of Python without the lock, and call std::terminate at the first
+// noexcept function. Such a thread sleeps instead until the process is gone, as it does from 3.14 on.
 #pragma once
 
 #include <Python.h>
@@ -9,16 +13,27 @@
 
 namespace piquant_python {
 
-// Takes the lock back. Once the interpreter has begun to exit, Python before 3.14 ends a daemon thread here with
-// pthread_exit, whose unwinding would call std::terminate at the first noexcept function. Such a thread sleeps instead
-// until the process is gone, as it does from 3.14 on.
+[[noreturn]] inline void sleep_forever() {
+    for (;;) {
+        std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+}
+
 inline void lock_again(PyThreadState* state) {
     try {
         PyEval_RestoreThread(state);
     } catch (...) {
-        for (;;) {
-            std::this_thread::sleep_for(std::chrono::hours(1));
-        }
+        sleep_forever();
+    }
+}
+
+// PyObject_Vectorcall, of what may run Python.
+inline PyObject* vectorcall(PyObject* function, PyObject* const* arguments, std::size_t count,
+                            PyObject* names = nullptr) {
+    try {
+        return PyObject_Vectorcall(function, arguments, count, names);
+    } catch (...) {
+        sleep_forever();
     }
 }
 

@@ -1,6 +1,8 @@
 // Foreign arrays as the calls see them: what each face fills in, and what the faces have in common.
 #pragma once
 
+#include <initializer_list>
+
 #include "module.hpp"
 
 namespace piquant_python {
@@ -93,6 +95,9 @@ struct View {
     nb::object owner;
     Py_buffer buffer{};
 };
+
+// What a function of Python returns for at most 8 arguments.
+nb::object call(nb::handle function, std::initializer_list<nb::handle> arguments);
 
 enum class Role { floats, codes, output };
 constexpr std::size_t dtype_count = 32;  // more than there are
