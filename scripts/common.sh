@@ -26,7 +26,7 @@ record_if_asked() {
     said=$(mktemp)
     "scripts/$name" "${arguments[@]}" 2>&1 | tee "$said" || code=$?
     {
-        [ -e "$file" ] || printf '# %s, %s\n' "$name" "$(date +%F)"
+        [ -s "$file" ] || printf '# %s, %s\n' "$name" "$(date +%F)"
         printf '\n    scripts/%s\n\n' "$name${arguments[*]+ ${arguments[*]}}"
         printf 'Of %s. On %s, %s CPUs; %s. ' "$(git describe --always --dirty)" \
             "$(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" "$(${CC:-cc} --version | head -n 1)"

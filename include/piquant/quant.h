@@ -127,6 +127,10 @@ typedef enum piquant_reduce_op PIQUANT_AS_INT { PIQUANT_SET = 0, PIQUANT_ADD } p
  * the strides. Strides are bytes between neighbours along a dimension, may be negative, and 0 repeats an element of an
  * input; NULL stands for row-major order without gaps. Of 4- and 2-bit codes that share bytes, the last dimension is
  * packed: each row of it begins with a byte, its codes lie side by side, and its own stride is not looked at.
+ *
+ * In an output, each stride must step over all that the dimensions of smaller strides span. Input and output may lie
+ * among each other, as the left and the right halves of the rows of a matrix do: where strides of both are multiples of
+ * one stride of the output, what their other dimensions span must be apart within its length.
  */
 typedef struct piquant_options {
     size_t struct_size;              /* sizeof(piquant_options_t) */

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from piquant import _native
 
 try:
-    from piquant._arrays import FACE
+    from piquant._arrays import FACE as _FACE
 except ModuleNotFoundError as error:
     if error.name != "numpy":
         raise
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compute_quant_params", "dequantize", "quantize", "quantize_dequantize"]
 
-_FACE: Final = FACE
 _compute_quant_params: Final = _native.compute_quant_params
 _quantize: Final[Callable[..., Array]] = _native.quantize
 _dequantize: Final[Callable[..., Array]] = _native.dequantize

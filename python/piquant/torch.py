@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from piquant import _native
 
 try:
-    from piquant._tensors import FACE
+    from piquant._tensors import FACE as _FACE
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["compute_quant_params", "dequantize", "quantize", "quantize_dequantize"]
 
 
-_FACE: Final = FACE
 _compute_quant_params: Final = _native.compute_quant_params
 _quantize: Final[Callable[..., torch.Tensor]] = _native.quantize
 _dequantize: Final[Callable[..., torch.Tensor]] = _native.dequantize

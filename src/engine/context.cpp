@@ -188,7 +188,10 @@ void Context::run_tiles(Plan& plan) {
     constexpr size_t shortest_run = 1024;
     // What is prefetched beyond the end of a line is fetched in vain.
     constexpr size_t ends_per_line = 8;
-    const Tiles tiles(plan.lines, *plan.row_kernels, plan.in, plan.out, plan.reads_output, plan.uses_words);
+    // Not on the stack, of which kernels take most of the 8 KiB that a call may: see stack_test.cpp.
+    const auto made = std::make_unique<const Tiles>(plan.lines, *plan.row_kernels, plan.in, plan.out, plan.reads_output,
+                                                    plan.uses_words);
+    const Tiles& tiles = *made;
     const Schedule s = schedule(plan.traffic());
     const Scratch scratch(tiles, s.threads);
     plan.args.non_temporal = s.is_far && tiles.direct_output() >= shortest_run;

@@ -24,11 +24,18 @@ int strided_rank(const Lines& lines, const Side& side) {
     return side.packed() ? lines.rank - 1 : lines.rank;
 }
 
-// False if the elements do not fit the address space.
-bool reach_of(const Lines& lines, const Side& side, ptrdiff_t Dimension::*stride, Reach& reach) {
+bool is_multiple(ptrdiff_t stride, size_t period) {
+    return period != 0 && magnitude(stride) % period == 0;
+}
+
+// False if the elements do not fit the address space. Steps by whole periods, if there is one, are left out.
+bool reach_of(const Lines& lines, const Side& side, ptrdiff_t Dimension::*stride, size_t period, Reach& reach) {
     reach = {0, unit_bytes(lines, side)};
     for (int d = 0; d < strided_rank(lines, side); ++d) {
         const Dimension& dim = lines.dims[d];
+        if (is_multiple(dim.*stride, period)) {
+            continue;
+        }
         size_t distance;
         if (__builtin_mul_overflow(dim.size - 1, magnitude(dim.*stride), &distance)) {
             return false;
@@ -44,18 +51,58 @@ bool reach_of(const Lines& lines, const Side& side, ptrdiff_t Dimension::*stride
 
 // Whether no two elements of the output share bytes: sorted by stride, each dimension steps over the ones below it.
 bool is_injective(const Lines& lines) {
-    Dimension sorted[PIQUANT_MAX_RANK];
-    const int rank = strided_rank(lines, lines.out);
-    Dimension* const end = std::copy_if(lines.dims, lines.dims + rank, sorted, [](auto& d) { return d.size > 1; });
-    std::sort(sorted, end, [](auto& a, auto& b) { return magnitude(a.out) < magnitude(b.out); });
+    unsigned char order[PIQUANT_MAX_RANK];
+    unsigned char* end = order;
+    for (int d = 0; d < strided_rank(lines, lines.out); ++d) {
+        if (lines.dims[d].size > 1) {
+            *end++ = static_cast<unsigned char>(d);
+        }
+    }
+    const auto stride = [&](unsigned char d) { return magnitude(lines.dims[d].out); };
+    std::sort(order, end, [&](auto a, auto b) { return stride(a) < stride(b); });
     size_t covered = unit_bytes(lines, lines.out);
-    for (const Dimension* d = sorted; d != end; ++d) {
-        if (magnitude(d->out) < covered) {
+    for (const unsigned char* d = order; d != end; ++d) {
+        if (stride(*d) < covered) {
             return false;
         }
-        covered += (d->size - 1) * magnitude(d->out);
+        covered += (lines.dims[*d].size - 1) * stride(*d);
     }
     return true;
+}
+
+// Whether the sides share no bytes, as far as that is easily seen: either one ends before the other begins; or both repeat
+// themselves with one period, a stride of the output, within which that is so:
+//
+//   | in  .  out out  .  | in  .  out out  .  | in  .
+//   |<----- period ----->|
+bool are_apart(const Lines& lines) {
+    const auto address = [](const Side& side) { return reinterpret_cast<uintptr_t>(side.base); };
+    Reach in;
+    Reach out;
+    const auto reach = [&](size_t period) {
+        reach_of(lines, lines.in, &Dimension::in, period, in);
+        reach_of(lines, lines.out, &Dimension::out, period, out);
+    };
+    reach(0);
+    if (address(lines.in) + in.above <= address(lines.out) - out.below ||
+        address(lines.out) + out.above <= address(lines.in) - in.below) {
+        return true;
+    }
+    const auto apart_within = [&](size_t period) {
+        reach(period);
+        const size_t in_bytes = in.below + in.above;
+        const size_t out_bytes = out.below + out.above;
+        if (in_bytes > period || out_bytes > period) {
+            return false;
+        }
+        // From the start of the input to the next start of the output.
+        const size_t in_start = (address(lines.in) - in.below) % period;
+        const size_t out_start = (address(lines.out) - out.below) % period;
+        const size_t distance = out_start - in_start + (out_start < in_start ? period : 0);
+        return in_bytes <= distance && distance + out_bytes <= period;
+    };
+    return std::any_of(lines.dims, lines.dims + strided_rank(lines, lines.out),
+                       [&](const Dimension& d) { return d.size > 1 && apart_within(magnitude(d.out)); });
 }
 
 bool same_places(const Lines& lines) {
@@ -100,6 +147,10 @@ piquant_status_t read_lines(const piquant_options_t& layout, size_t n, const voi
     if (std::find(layout.shape, layout.shape + layout.rank, size_t{0}) != layout.shape + layout.rank) {
         return n == 0 ? PIQUANT_OK : PIQUANT_ERROR_SHAPE;
     }
+    if (lines.rank > Lines::few_dimensions) {
+        lines.many = std::make_unique<Dimension[]>(layout.rank);
+        lines.dims = lines.many.get();
+    }
     size_t count = 1;
     for (int d = 0; d < lines.rank; ++d) {
         lines.dims[d].size = layout.shape[d];
@@ -121,14 +172,13 @@ piquant_status_t read_lines(const piquant_options_t& layout, size_t n, const voi
                                                               : rows * bytes_for(row, side.format));
         };
         dim.in = layout.in_strides != nullptr ? layout.in_strides[d] : contiguous(lines.in);
-        dim.out = layout.out_strides != nullptr ? layout.out_strides[d] : contiguous(lines.out);
+        dim.out = !lines.has_out ? 0 : layout.out_strides != nullptr ? layout.out_strides[d] : contiguous(lines.out);
         dim.index = inner;
         inner *= dim.size;
     }
-    Reach in_reach;
-    Reach out_reach;
-    if (!reach_of(lines, lines.in, &Dimension::in, in_reach) ||
-        (lines.has_out && !reach_of(lines, lines.out, &Dimension::out, out_reach))) {
+    Reach reach;
+    if (!reach_of(lines, lines.in, &Dimension::in, 0, reach) ||
+        (lines.has_out && !reach_of(lines, lines.out, &Dimension::out, 0, reach))) {
         return PIQUANT_ERROR_LENGTH;
     }
     if (!lines.has_out) {
@@ -137,17 +187,18 @@ piquant_status_t read_lines(const piquant_options_t& layout, size_t n, const voi
     if (!is_injective(lines)) {
         return PIQUANT_ERROR_STRIDES;
     }
-    const auto a = reinterpret_cast<uintptr_t>(in);
-    const auto b = reinterpret_cast<uintptr_t>(out);
-    const bool overlap = a - in_reach.below < b + out_reach.above && b - out_reach.below < a + in_reach.above;
-    return overlap && !(in_place && same_places(lines)) ? PIQUANT_ERROR_OVERLAP : PIQUANT_OK;
+    return are_apart(lines) || (in_place && same_places(lines)) ? PIQUANT_OK : PIQUANT_ERROR_OVERLAP;
 }
 
 void merge_dimensions(Lines& lines, bool any_order) {
     const int fixed = lines.is_packed() ? 1 : 0;  // the last dimension stays where it is
     Dimension* const begin = lines.dims;
     Dimension* end = begin + lines.rank - fixed;
-    const Dimension packed = lines.last();
+    Dimension packed = lines.last();
+    if (packed.size == 1) {  // whatever its strides are
+        packed.in = lines.in.format.bytes;
+        packed.out = lines.out.format.bytes;
+    }
     // Dimensions of one element say nothing; nor do repetitions, where only the extent of the data is asked for.
     end = std::remove_if(begin, end, [&](const Dimension& d) { return d.size == 1 || (!lines.has_out && d.in == 0); });
     if (any_order) {

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <memory>
+
 #include "core/types.hpp"
 
 namespace piquant {
@@ -33,8 +35,16 @@ struct Lines {
     bool has_out;
     // Outermost first. The last one is that of packed rows, where one side is packed; its stride on that side is not
     // used.
-    Dimension dims[PIQUANT_MAX_RANK];
+    Dimension* dims = few;
     int rank;
+    // Arrays of more dimensions than are usual pay for an allocation, instead of all calls for their stack.
+    static constexpr int few_dimensions = 4;
+    Dimension few[few_dimensions];
+    std::unique_ptr<Dimension[]> many;
+
+    Lines() = default;
+    Lines(const Lines&) = delete;
+    Lines& operator=(const Lines&) = delete;
 
     Dimension& last() { return dims[rank - 1]; }
     const Dimension& last() const { return dims[rank - 1]; }
@@ -57,7 +67,8 @@ struct Lines {
 
 // Fills `lines` from the layout of the options, which have a rank above 0, and checks it: the shape and n agree, arrays
 // fit the address space, no two elements of the output share bytes, and the arrays do not overlap, unless `in_place`
-// and both are the same. `out` is null for calls without an output.
+// and both are the same. Arrays that lie among each other, as the halves of a matrix's rows do, do not overlap. `out` is
+// null for calls without an output, whose strides are 0 then. Throws std::bad_alloc.
 piquant_status_t read_lines(const piquant_options_t& layout, size_t n, const void* in, DType in_dtype, void* out,
                             DType out_dtype, bool in_place, Lines& lines);
 

@@ -52,26 +52,23 @@ Tiles::Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType 
     const Dimension& last = lines.last();
     columns_ = last;
     rows_ = {1, 0, 0, 0};
-    outer_rank_ = lines.rank - 1;
-    std::copy_n(lines.dims, outer_rank_, outer_);
+    row_dimension_ = -1;
     const bool in_dense = lines.in_is_dense(last);
     const bool out_dense = lines.out_is_dense(last);
     const bool copies = are_copied(lines) || in_access_ == Access::unpacked || out_access_ == Access::unpacked;
     along_rows_ = false;
-    if (copies && outer_rank_ > 0) {
+    if (copies && lines.rank > 1) {
         // Rows along which the side that is not dense has its neighbours in memory, if there is such a dimension.
-        Dimension* const end = outer_ + outer_rank_;
+        const Dimension* const end = &last;
         const auto neighbours = [&](const Dimension& d) {
             const ptrdiff_t stride = !in_dense ? d.in : d.out;
             const auto size = static_cast<ptrdiff_t>(!in_dense ? lines.in.format.bytes : lines.out.format.bytes);
             return (!in_dense || !out_dense) && (stride == size || stride == -size);
         };
-        Dimension* const found = std::find_if(outer_, end, neighbours);
+        const Dimension* const found = std::find_if<const Dimension*>(lines.dims, end, neighbours);
         along_rows_ = found != end;
-        Dimension* const chosen = along_rows_ ? found : end - 1;
-        rows_ = *chosen;
-        std::move(chosen + 1, end, chosen);
-        --outer_rank_;
+        row_dimension_ = static_cast<int>((along_rows_ ? found : end - 1) - lines.dims);
+        rows_ = lines.dims[row_dimension_];
     }
     row_index_ = rows_.index;
     if (!copies) {
@@ -108,8 +105,8 @@ Tiles::Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType 
     row_blocks_ = blocks(rows_.size, tile_rows_);
     column_blocks_ = blocks(columns_.size, tile_columns_);
     units_ = row_blocks_ * column_blocks_;
-    for (int d = 0; d < outer_rank_; ++d) {
-        units_ *= outer_[d].size;
+    for (int d = 0; d < lines.rank - 1; ++d) {
+        units_ *= d == row_dimension_ ? 1 : lines.dims[d].size;
     }
     const bool small = row_blocks_ * column_blocks_ == 1 && in_access_ != Access::direct && out_access_ != Access::direct;
     units_per_tile_ = small ? std::max<size_t>(1, tile_bytes / 8 / (tile_rows_ * tile_columns_)) : 1;
@@ -149,12 +146,16 @@ Tiles::Unit Tiles::unit(size_t number) const {
     ptrdiff_t in = r * rows_.in + bytes_to(lines_.in, columns_.in);
     ptrdiff_t out = lines_.has_out ? r * rows_.out + bytes_to(lines_.out, columns_.out) : 0;
     uint64_t index = row * rows_.index + column * columns_.index;
-    for (int d = outer_rank_ - 1; d >= 0; --d) {
-        const size_t at = outer % outer_[d].size;
-        outer /= outer_[d].size;
-        in += static_cast<ptrdiff_t>(at) * outer_[d].in;
-        out += static_cast<ptrdiff_t>(at) * outer_[d].out;
-        index += at * outer_[d].index;
+    for (int d = lines_.rank - 2; d >= 0; --d) {
+        if (d == row_dimension_) {
+            continue;
+        }
+        const Dimension& dim = lines_.dims[d];
+        const size_t at = outer % dim.size;
+        outer /= dim.size;
+        in += static_cast<ptrdiff_t>(at) * dim.in;
+        out += static_cast<ptrdiff_t>(at) * dim.out;
+        index += at * dim.index;
     }
     return {lines_.in.base + in, lines_.out.base + (lines_.has_out ? out : 0), index,
             std::min(tile_rows_, rows_.size - row), std::min(tile_columns_, columns_.size - column)};

@@ -130,8 +130,7 @@ private:
 
     Dimension rows_;       // the dimension of a tile's rows; of one element where there is none
     Dimension columns_;    // and of its columns
-    int outer_rank_;       // dimensions beside these
-    Dimension outer_[PIQUANT_MAX_RANK];
+    int row_dimension_;    // their number, or -1; the columns are the last one
     uint64_t row_index_;
     bool along_rows_;      // the next tile is beside this one along its rows
     size_t tile_rows_;

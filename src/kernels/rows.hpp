@@ -88,16 +88,21 @@ void unpack_rows(unsigned char* tile, const unsigned char* from, ptrdiff_t row_s
     const size_t rest = columns - whole * simd::width;
     const size_t rest_bytes = bytes_for(rest, Bits);
     const simd::i32 sign = simd::splat_i32(is_signed ? 0x01010101 << (Bits - 1) : 0);
-    // The end of the row that lies last in memory: nothing is read beyond it.
+    // The end of the row that lies last in memory: nothing is read beyond it. Nor beyond any other row, if a page that
+    // nobody may touch fits in behind it.
+    constexpr size_t page = 4096;
+    const size_t row_bytes = whole * step_bytes + rest_bytes;
+    const auto stride = static_cast<size_t>(row_stride < 0 ? -row_stride : row_stride);
     const ptrdiff_t last_row = row_stride > 0 ? static_cast<ptrdiff_t>(rows - 1) * row_stride : 0;
-    const unsigned char* const end = from + last_row + whole * step_bytes + rest_bytes;
+    const bool are_far = stride >= row_bytes + page;
+    const unsigned char* const end = from + last_row + row_bytes;
     for (size_t i = 0; i < rows; ++i, from += row_stride) {
         const unsigned char* in = from;
         for (size_t k = 0; k < whole; ++k, tile += simd::width, in += step_bytes) {
             simd::put<simd::Store::cached>(tile, unpacked<Bits>(in, sign));
         }
         unsigned char all[step_bytes];
-        if (in + step_bytes > end) {
+        if (are_far || in + step_bytes > end) {
             __builtin_memcpy(all, in, rest_bytes);
             in = all;
         }

@@ -131,6 +131,70 @@ TEST(AllocationFailure, ParallelCalls) {
     }
 }
 
+// Tiles need memory of their own, and so do layouts of many dimensions; what fails has not touched the output.
+TEST(AllocationFailure, CallsWithLayouts) {
+    constexpr size_t rows = 301;
+    constexpr size_t columns = 127;
+    constexpr size_t n = rows * columns;
+    const std::vector<float> in(n, 2.6f);
+    const auto rows_of = [](size_t bytes) { return static_cast<ptrdiff_t>(bytes); };
+    std::vector<size_t> shape = {rows, columns};
+    std::vector<ptrdiff_t> across = {4, rows_of(4 * rows)};
+    std::vector<ptrdiff_t> packed = {rows_of((columns + 1) / 2), 0};
+    std::vector<ptrdiff_t> back = {rows_of(4 * columns), 4};
+    const std::vector<uint8_t> untouched(rows * (columns + 1) / 2, 0x5a);
+    for (const size_t rank : {size_t{2}, size_t{PIQUANT_MAX_RANK}}) {
+        for (std::vector<ptrdiff_t>* strides : {&across, &packed, &back}) {
+            strides->insert(strides->begin(), rank - strides->size(), 0);
+        }
+        shape.insert(shape.begin(), rank - shape.size(), 1);
+        piquant_options_t quantize = PIQUANT_OPTIONS_INIT;
+        quantize.rank = rank;
+        quantize.shape = shape.data();
+        quantize.in_strides = across.data();
+        quantize.out_strides = packed.data();
+        piquant_options_t dequantize = quantize;
+        dequantize.in_strides = packed.data();
+        dequantize.out_strides = back.data();
+        for (const size_t threads : {size_t{1}, size_t{3}}) {
+            for (const bool only_one : {false, true}) {
+                long k = 0;
+                bool refused = false;
+                for (bool failed = true; failed; ++k) {
+                    const ContextPtr context = make_parallel_context(threads);
+                    std::vector<uint8_t> codes = untouched;
+                    std::vector<float> numbers = in;
+                    double scale = 0;
+                    int64_t zero_point = -1;
+                    const std::vector<uint8_t> all(untouched.size(), 0x33);
+                    piquant_status_t statuses[3] = {};
+                    failed = with_failure(k, only_one, [&] {
+                        statuses[0] = piquant_quantize(context.get(), in.data(), PIQUANT_FLOAT32, codes.data(), PIQUANT_UINT4, n,
+                                                       1.0, 0, &quantize);
+                        statuses[1] = piquant_dequantize(context.get(), all.data(), PIQUANT_UINT4, numbers.data(),
+                                                         PIQUANT_FLOAT32, n, 1.0, 0, &dequantize);
+                        statuses[2] = piquant_compute_quant_params(context.get(), in.data(), PIQUANT_FLOAT32, PIQUANT_UINT8, n,
+                                                                   &quantize, &scale, &zero_point);
+                    });
+                    for (const piquant_status_t status : statuses) {
+                        ASSERT_TRUE(status == PIQUANT_OK || (failed && status == PIQUANT_ERROR_MEMORY)) << k;
+                    }
+                    std::vector<uint8_t> expected = statuses[0] == PIQUANT_OK ? all : untouched;
+                    for (size_t i = columns / 2; i < expected.size() && statuses[0] == PIQUANT_OK; i += (columns + 1) / 2) {
+                        expected[i] = 0x03;  // rows are padded
+                    }
+                    ASSERT_TRUE(codes == expected) << k;
+                    ASSERT_TRUE(numbers == (statuses[1] == PIQUANT_OK ? std::vector<float>(n, 3.0f) : in)) << k;
+                    ASSERT_EQ(statuses[2] == PIQUANT_OK, scale == static_cast<double>(2.6f / 255) && zero_point == 0) << k;
+                    refused = refused || (failed && statuses[0] == PIQUANT_ERROR_MEMORY);
+                }
+                EXPECT_GT(k, 2) << "hardly an allocation failed";
+                EXPECT_TRUE(refused) << "no call said that it had no memory";
+            }
+        }
+    }
+}
+
 TEST(AllocationFailure, PoolRecovers) {
     for (const bool only_one : {false, true}) {
         long k = 0;

@@ -24,6 +24,8 @@ namespace {
 
 constexpr size_t callers = 8;
 constexpr size_t n = 20011;  // several chunks each of whole lines and of ragged ends
+constexpr size_t rows = 149;  // some tiles, none of them whole
+constexpr size_t columns = 131;
 constexpr double scale = 0.37;
 
 std::vector<const char*> instruction_sets() {
@@ -36,13 +38,19 @@ std::vector<const char*> instruction_sets() {
     return names;
 }
 
-// Everything that a call computes from one array: codes, their sum with an accumulator, the fused result, parameters.
+// Everything that a call computes from one array: codes, their sum with an accumulator, the fused result, parameters; and
+// the same of a transposed matrix, by tiles: codes in odd rows, from there into every second element, and in place.
 struct Results {
     std::vector<uint8_t> codes = std::vector<uint8_t>((n + 1) / 2);
     std::vector<float> sum = std::vector<float>(n, 1.0f);
     std::vector<float> fused = std::vector<float>(n);
     double found_scale = 0;
     int64_t found_zero_point = 0;
+    std::vector<uint8_t> rows_of_codes = std::vector<uint8_t>(columns * ((rows + 1) / 2));
+    std::vector<float> every_second = std::vector<float>(2 * rows * columns, 1.0f);
+    std::vector<float> in_place;
+    double transposed_scale = 0;
+    int64_t transposed_zero_point = 0;
 
     void compute(piquant_context_t* c, const float* in) {
         piquant_options_t o = PIQUANT_OPTIONS_INIT;
@@ -57,6 +65,36 @@ struct Results {
                   PIQUANT_OK);
         EXPECT_EQ(piquant_compute_quant_params(c, in, PIQUANT_FLOAT32, PIQUANT_INT8, n, nullptr, &found_scale,
                                                &found_zero_point),
+                  PIQUANT_OK);
+        compute_transposed(c, in);
+    }
+    void compute_transposed(piquant_context_t* c, const float* in) {
+        constexpr size_t shape[] = {columns, rows};
+        constexpr ptrdiff_t across[] = {4, 4 * columns};
+        constexpr ptrdiff_t packed[] = {(rows + 1) / 2, 0};
+        constexpr ptrdiff_t second[] = {8 * rows, 8};
+        constexpr size_t elements = rows * columns;
+        piquant_options_t o = PIQUANT_OPTIONS_INIT;
+        o.round_mode = PIQUANT_STOCHASTIC;
+        o.seed = 12;
+        o.rank = 2;
+        o.shape = shape;
+        o.in_strides = across;
+        o.out_strides = packed;
+        EXPECT_EQ(piquant_quantize(c, in, PIQUANT_FLOAT32, rows_of_codes.data(), PIQUANT_INT4, elements, scale, 3, &o), PIQUANT_OK);
+        EXPECT_EQ(piquant_compute_quant_params(c, in, PIQUANT_FLOAT32, PIQUANT_INT8, elements, &o, &transposed_scale,
+                                               &transposed_zero_point),
+                  PIQUANT_OK);
+        in_place.assign(in, in + elements);
+        o.out_strides = across;
+        EXPECT_EQ(piquant_quantize_dequantize(c, in_place.data(), in_place.data(), PIQUANT_FLOAT32, PIQUANT_UINT2, elements, scale,
+                                              1, &o),
+                  PIQUANT_OK);
+        o.reduce_op = PIQUANT_ADD;
+        o.in_strides = packed;
+        o.out_strides = second;
+        EXPECT_EQ(piquant_dequantize(c, rows_of_codes.data(), PIQUANT_INT4, every_second.data(), PIQUANT_FLOAT32, elements, scale, 3,
+                                     &o),
                   PIQUANT_OK);
     }
     bool operator==(const Results&) const = default;

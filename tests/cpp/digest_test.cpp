@@ -1,5 +1,5 @@
-// Every kernel gives the same bytes on every machine: their digests equal the table in digests.inc, whatever the
-// architecture and the instruction set. (isa_matrix_test compares instruction sets within one machine, on more data.)
+// Every kernel, and every call that works by tiles, gives the same bytes on every machine: their digests equal the table in
+// digests.inc, whatever the architecture and the instruction set. (isa_matrix_test compares instruction sets within one machine, on more data.)
 //
 // After an intended change of results or inputs, print the new table, from the scalar kernels:
 //   PIQUANT_PRINT_DIGESTS=1 piquant_tests --gtest_filter='Digests.*' | grep '^{' > tests/cpp/digests.inc
@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "kernel_data.hpp"
+#include "support.hpp"
 
 namespace piquant {
 namespace {
@@ -19,7 +20,9 @@ struct Row {
     const char* operation;
     const char* from;
     const char* to;
-    uint64_t digests[max_modes];  // quantize: [Round], dequantize: [Reduce], quantize_dequantize: [2 * Round + Reduce]
+    // quantize: [Round], dequantize: [Reduce], quantize_dequantize: [2 * Round + Reduce], layouts: [operation], the last one
+    // in place
+    uint64_t digests[max_modes];
 };
 
 constexpr Row expected_rows[] = {
@@ -177,6 +180,88 @@ uint64_t digest(MinMaxKernel kernel, DType real) {
     return d.value();
 }
 
+// An array of three dimensions, which lie in memory in some order, innermost first, `step` elements apart, forwards or
+// backwards. Packed rows are always innermost.
+struct Layout {
+    size_t order[3];
+    size_t step;
+    bool backwards;
+};
+struct Placed {
+    ptrdiff_t strides[3];
+    size_t first;
+    size_t bytes;
+};
+Placed placed(DType type, const size_t (&shape)[3], const Layout& layout) {
+    const Format format = info(type).format;
+    const bool packed = format.elements > 1;
+    Placed p{{0, 0, 0}, 0, bytes_for(packed ? shape[2] : 1, format)};
+    size_t stride = packed ? p.bytes : p.bytes * layout.step;
+    for (const size_t d : layout.order) {
+        if (packed && d == 2) {
+            continue;
+        }
+        const size_t reach = stride * (shape[d] - 1);
+        p.strides[d] = layout.backwards ? -static_cast<ptrdiff_t>(stride) : static_cast<ptrdiff_t>(stride);
+        p.first += layout.backwards ? reach : 0;
+        p.bytes += reach;
+        stride *= shape[d];
+    }
+    return p;
+}
+
+// Digests of calls with layouts, all with random words and sums: transposed, strided, channels last, odd rows.
+Row layouts_row(piquant_context_t* context, DType real, DType code) {
+    constexpr struct {
+        size_t shape[3];
+        Layout in;
+        Layout out;
+    } layouts[] = {{{1, 57, 83}, {{1, 2, 0}, 1, false}, {{2, 1, 0}, 1, false}},
+                   {{1, 70, 65}, {{2, 1, 0}, 1, false}, {{1, 2, 0}, 1, true}},
+                   {{3, 41, 29}, {{2, 1, 0}, 2, true}, {{0, 2, 1}, 1, false}},
+                   {{2, 3, 4099}, {{2, 1, 0}, 1, false}, {{2, 1, 0}, 1, true}},
+                   {{5, 7, 9}, {{0, 1, 2}, 3, false}, {{1, 0, 2}, 2, false}}};
+    Row row{"layouts", info(real).name, info(code).name, {}};
+    Words words(2000 + static_cast<uint64_t>(real) * 100 + static_cast<uint64_t>(code));
+    for (int operation = 0; operation < max_modes; ++operation) {
+        Digest d;
+        for (const auto& l : layouts) {
+            const DType from = operation == 1 ? code : real;
+            const DType to = operation == 0 ? code : real;
+            const Placed in = placed(from, l.shape, l.in);
+            const Placed out = placed(to, l.shape, operation == 3 ? l.in : l.out);
+            const auto made = [&](DType type, size_t bytes) {
+                const size_t size = info(type).format.bytes;
+                return info(type).is_float ? patterns(type, bytes / size, info(code).bits / 2, info(code).bits + 3, words)
+                                           : codes(DType::uint8, bytes, words);
+            };
+            const Bytes input = made(from, in.bytes);
+            Bytes output = operation == 3 ? input : made(to, out.bytes);
+            piquant_options_t o = PIQUANT_OPTIONS_INIT;
+            o.round_mode = PIQUANT_STOCHASTIC;
+            o.reduce_op = operation == 3 ? PIQUANT_SET : PIQUANT_ADD;
+            o.seed = words.next();
+            o.offset = 65536 * words.below(1000) + 65000 + words.below(600);
+            o.rank = 3;
+            o.shape = l.shape;
+            o.in_strides = in.strides;
+            o.out_strides = out.strides;
+            const auto r = static_cast<piquant_dtype_t>(real);
+            const auto q = static_cast<piquant_dtype_t>(code);
+            const size_t n = l.shape[0] * l.shape[1] * l.shape[2];
+            unsigned char* const to_first = output.data() + out.first;
+            const unsigned char* const from_first = operation == 3 ? to_first : input.data() + in.first;
+            EXPECT_EQ(operation == 0   ? piquant_quantize(context, from_first, r, to_first, q, n, 0.75, 1, &o)
+                      : operation == 1 ? piquant_dequantize(context, from_first, q, to_first, r, n, 0.75, 1, &o)
+                                       : piquant_quantize_dequantize(context, from_first, to_first, r, q, n, 0.75, 1, &o),
+                      PIQUANT_OK);
+            d.add(output.data(), output.size());
+        }
+        row.digests[operation] = d.value();
+    }
+    return row;
+}
+
 // The digests of one table, in the order of digests.inc.
 std::vector<Row> rows_of(const KernelTable& t) {
     std::vector<Row> rows;
@@ -200,6 +285,14 @@ std::vector<Row> rows_of(const KernelTable& t) {
             rows.insert(rows.end(), {quantize, dequantize, fused});
         }
         rows.push_back({"minmax", real_name, "extent", {digest(t.minmax[f], real)}});
+    }
+    const ContextPtr context = make_context(1);
+    EXPECT_EQ(piquant_context_set_isa(context.get(), t.name), PIQUANT_OK);
+    for (int f = 0; f < float_count; ++f) {
+        for (const DType code : {DType::int2, DType::uint4, DType::int8, DType::uint16, DType::int32, DType::uint64,
+                                 DType::uint2_unpacked, DType::int4_unpacked}) {
+            rows.push_back(layouts_row(context.get(), static_cast<DType>(f), code));
+        }
     }
     return rows;
 }

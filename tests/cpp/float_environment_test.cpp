@@ -160,6 +160,54 @@ void transforms(piquant_context_t* context, Digest& digest) {
     }
 }
 
+// The same by tiles: codes that a transposed matrix becomes, packed in odd rows, then each in a byte; and their sum with
+// what was there.
+void tiles(piquant_context_t* context, Digest& digest) {
+    constexpr size_t rows = 133;
+    constexpr size_t columns = 105;
+    static_assert(rows * columns <= 14003);
+    constexpr size_t n = rows * columns;
+    constexpr size_t shape[] = {columns, rows};
+    for (int f = 0; f < float_count; ++f) {
+        const auto real = static_cast<piquant_dtype_t>(f);
+        const auto size = static_cast<ptrdiff_t>(piquant_size(real, 1));
+        const ptrdiff_t across[] = {size, size * static_cast<ptrdiff_t>(columns)};
+        // Of 16 bits, every fourth pattern at least.
+        const size_t apart = inputs()[static_cast<size_t>(f)].n / n;
+        const ptrdiff_t apart_strides[] = {across[0] * static_cast<ptrdiff_t>(apart), across[1] * static_cast<ptrdiff_t>(apart)};
+        const Bytes& in = inputs()[static_cast<size_t>(f)].bytes;
+        for (const piquant_dtype_t code : {PIQUANT_INT4, PIQUANT_UINT2_UNPACKED, PIQUANT_INT32}) {
+            piquant_options_t o = PIQUANT_OPTIONS_INIT;
+            o.round_mode = PIQUANT_STOCHASTIC;
+            o.reduce_op = PIQUANT_ADD;
+            o.rank = 2;
+            o.shape = shape;
+            o.in_strides = apart_strides;
+            Bytes codes(columns * piquant_size(code, rows));
+            Bytes sum = in;
+            expect(PIQUANT_OK, [&] { return piquant_quantize(context, in.data(), real, codes.data(), code, n, 1.2e-38, 1, &o); });
+            o.in_strides = nullptr;
+            o.out_strides = apart_strides;
+            expect(PIQUANT_OK, [&] { return piquant_dequantize(context, codes.data(), code, sum.data(), real, n, 1.2e-38, 0, &o); });
+            digest.add(codes.data(), codes.size());
+            digest.add(sum.data(), sum.size());
+            o.in_strides = apart_strides;
+            expect(PIQUANT_OK,
+                   [&] { return piquant_quantize_dequantize(context, sum.data(), sum.data(), real, code, n, 1.2e-38, 1, &o); });
+            digest.add(sum.data(), sum.size());
+        }
+        expect(PIQUANT_ERROR_STRIDES, [&] {
+            unsigned char out[64];
+            const ptrdiff_t repeated[] = {0, 1};
+            piquant_options_t o = PIQUANT_OPTIONS_INIT;
+            o.rank = 2;
+            o.shape = shape;
+            o.out_strides = repeated;
+            return piquant_quantize(context, in.data(), real, out, PIQUANT_INT8, n, 0.1, 1, &o);
+        });
+    }
+}
+
 // Extents, by float type: subnormal, of a scale below the smallest normal one, and of an inexact quotient.
 template <class F>
 std::vector<Input> extents(std::initializer_list<double> sizes) {
@@ -207,6 +255,7 @@ void parameters(piquant_context_t* context, Digest& digest) {
 uint64_t everything(piquant_context_t* context) {
     Digest digest;
     transforms(context, digest);
+    tiles(context, digest);
     parameters(context, digest);
     return digest.value();
 }

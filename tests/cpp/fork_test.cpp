@@ -14,9 +14,9 @@
 #include <thread>
 #include <vector>
 
+#include "engine/context.hpp"
 #include "held_call.hpp"
 #include "meeting.hpp"
-#include "engine/context.hpp"
 #include "sanitizers.hpp"
 #include "support.hpp"
 

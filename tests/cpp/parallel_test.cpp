@@ -7,8 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include "kernel_data.hpp"
 #include "engine/context.hpp"
+#include "kernel_data.hpp"
 #include "support.hpp"
 
 namespace piquant {

@@ -27,6 +27,15 @@ struct Head {
     unsigned char range_kind;
     unsigned char distance[2];
     unsigned char words[6][8];  // scale, zero point, quant_min, quant_max, seed, offset
+    unsigned char rank;
+    unsigned char layout;
+    unsigned char in_order;
+    unsigned char out_order;
+    unsigned char in_turned;  // one bit for each dimension
+    unsigned char out_turned;
+    unsigned char sizes[6];
+    unsigned char in_steps[6];
+    unsigned char out_steps[6];
 };
 
 template <class T>
@@ -128,6 +137,87 @@ void store(double x, int dtype, unsigned char* p) {
     }
 }
 
+// Dimensions with a size and steps of their own; what more there are have one element.
+constexpr size_t free_rank = 6;
+
+size_t rank_from(unsigned char kind) {
+    return kind % 16 < 13 ? (kind % 16 + 2) / 3 : kind % 16 < 15 ? kind % 16 - 8 : PIQUANT_MAX_RANK - 2 + kind / 16 % 5;
+}
+
+// Shapes of up to largest_n elements, and some of no or more elements than memory has bytes.
+size_t size_from(unsigned char kind, size_t before) {
+    const size_t huge[] = {31, 32, 33, 40, 60, 61, 62, 63};
+    const size_t size = kind < 128   ? 1 + kind % 13
+                        : kind < 200 ? 1 + kind % 72 * 2
+                        : kind < 236 ? kind % 36 * 31 + 60
+                        : kind < 246 ? 0
+                                     : size_t{1} << huge[kind % std::size(huge)];
+    return kind < 236 && size * before > largest_n ? 1 + kind % 2 : size;
+}
+
+// A step over the `covered` bytes of the dimensions inside: without a gap, with one, over a page; or one that makes
+// elements meet or repeats them; or a senseless one.
+ptrdiff_t stride_from(unsigned char kind, size_t covered, size_t size) {
+    const ptrdiff_t huge[] = {PTRDIFF_MAX, PTRDIFF_MIN, PTRDIFF_MAX / 2, -PTRDIFF_MAX, ptrdiff_t{1} << 59, ptrdiff_t{1} << 48, 1 - (ptrdiff_t{1} << 50)};
+    const auto exact = static_cast<ptrdiff_t>(covered);
+    return kind >= 128 && size == 1 ? huge[kind % std::size(huge)]
+           : kind < 96              ? exact
+           : kind < 128             ? exact + kind % 32
+           : kind < 168             ? 2 * exact + (kind < 152 ? 0 : kind % 16)
+           : kind < 176             ? (exact + 4095) / 4096 * 4096 + (kind % 4) * 4096
+           : kind < 200             ? 0
+           : kind < 216             ? exact - 1 - kind % 3
+           : kind < 220             ? huge[kind % std::size(huge)]
+                                    : kind % 36;
+}
+
+std::vector<ptrdiff_t> strides_from(const std::vector<size_t>& shape, int dtype, unsigned char order, unsigned char turned,
+                                    const unsigned char* steps) {
+    const size_t moved = std::min(shape.size(), free_rank);
+    std::vector<ptrdiff_t> strides(shape.size(), PTRDIFF_MIN);  // of one element: not looked at
+    std::vector<size_t> left;                                   // outermost first
+    for (size_t d = 0; d < moved; ++d) {
+        left.push_back(d);
+    }
+    const auto type = static_cast<piquant_dtype_t>(dtype);
+    const bool packed = piquant_dtype_bits(type) < 8 && dtype < PIQUANT_INT2_UNPACKED;
+    size_t covered = std::min(piquant_size(type, packed ? shape.back() : 1), size_t{1} << 40);
+    if (packed && moved == shape.size()) {
+        strides[moved - 1] = steps[moved - 1];
+        left.pop_back();
+    }
+    for (size_t choice = order; !left.empty(); choice /= 3) {
+        const size_t at = left.size() - 1 - choice % 3 % left.size();
+        const size_t d = left[at];
+        left.erase(left.begin() + static_cast<ptrdiff_t>(at));
+        const ptrdiff_t stride = stride_from(steps[d], covered, shape[d]);
+        strides[d] = (turned >> d & 1) != 0 && stride != PTRDIFF_MIN ? -stride : stride;
+        if (shape[d] != 0 && shape[d] <= 65536 && stride < ptrdiff_t{1} << 40 && stride >= 0) {
+            covered += static_cast<size_t>(stride) * (shape[d] - 1);
+        }
+    }
+    return strides;
+}
+
+Layout layout_from(const Head& h, int in, int out) {
+    Layout l;
+    l.no_in_strides = (h.layout & 1) != 0;
+    l.no_out_strides = (h.layout & 2) != 0;
+    l.same_place = (h.layout & 8) != 0;
+    l.no_shape = h.layout >= 248;
+    size_t n = 1;
+    for (size_t d = 0; d < rank_from(h.rank); ++d) {
+        l.shape.push_back(d < free_rank ? size_from(h.sizes[d], n) : 1);
+        n = l.shape.back() <= largest_n ? n * std::max<size_t>(l.shape.back(), 1) : n;
+    }
+    if (!l.shape.empty()) {
+        l.in_strides = strides_from(l.shape, in, h.in_order, h.in_turned, h.in_steps);
+        l.out_strides =
+            (h.layout & 4) != 0 ? l.in_strides : strides_from(l.shape, out, h.out_order, h.out_turned, h.out_steps);
+    }
+    return l;
+}
+
 }  // namespace
 
 Case decode(const unsigned char* data, size_t size) {
@@ -180,6 +270,17 @@ Case decode(const unsigned char* data, size_t size) {
     c.options.seed = word[4];
     c.options.offset = word[5];
     c.fill_seed = mix(word[4] ^ mix(word[5]));
+    if (c.has_options && c.operation != Operation::settings) {
+        c.layout = layout_from(h, c.operation == Operation::dequantize ? c.code : c.real,
+                               c.operation == Operation::quantize ? c.code : c.real);
+        c.options.rank = c.layout.shape.size();
+    }
+    if (c.options.rank != 0 && h.n_kind < 240) {
+        c.n = 1;
+        for (const size_t elements : c.layout.shape) {
+            c.n *= elements;
+        }
+    }
     if (size > sizeof h) {
         c.fill.assign(data + sizeof h, data + size);
     }

@@ -13,6 +13,17 @@ enum class Operation { quantize, dequantize, quantize_dequantize, compute_quant_
 
 enum class Pointers { right, overlapping, null_in, null_out, null_context };
 
+// Of a call whose options have a rank: that of the shape.
+struct Layout {
+    std::vector<size_t> shape;
+    std::vector<ptrdiff_t> in_strides;
+    std::vector<ptrdiff_t> out_strides;
+    bool no_shape;  // null pointers are given instead
+    bool no_in_strides;
+    bool no_out_strides;
+    bool same_place;  // an overlapping output begins where the input does
+};
+
 struct Case {
     Operation operation;
     int real;  // dtypes as given, not always ones that exist
@@ -32,10 +43,11 @@ struct Case {
     double scale;
     int64_t zero_point;
     bool has_options;
-    piquant_options_t options;
+    piquant_options_t options;  // but for the layout
     unsigned char beyond[8] = {};  // what a later version's options hold behind these
     uint64_t fill_seed;
     std::vector<unsigned char> fill;
+    Layout layout;
 };
 
 constexpr size_t largest_n = 16384;

@@ -40,11 +40,12 @@ public:
 
     // The placed bytes and the canaries, to compare with later.
     void remember() { before_.assign(window_, window_ + window_size_); }
-    // Whether nothing has changed since, but for `bytes` bytes at `written`.
-    bool unchanged_but_for(const unsigned char* written, size_t bytes) const {
+    // Whether nothing has changed since, but for those of the bytes from `start` on that are `owned`.
+    bool unchanged_but_for(const unsigned char* start, const std::vector<bool>& owned) const {
         for (size_t i = 0; i < window_size_; ++i) {
             const unsigned char* p = window_ + i;
-            if (*p != before_[i] && (p < written || p >= written + bytes)) {
+            const auto at = static_cast<size_t>(p - start);
+            if (*p != before_[i] && (p < start || at >= owned.size() || !owned[at])) {
                 return false;
             }
         }

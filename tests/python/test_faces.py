@@ -6,10 +6,19 @@ import pytest
 import torch
 
 import piquant
+from piquant import _native
 
 RIGHT = {"scale": 0.1, "zero_point": 3}
 PACKED = [("uint4", 4, 0, 15), ("int4", 4, -8, 7), ("uint2", 2, 0, 3), ("int2", 2, -2, 1)]
 PLAIN = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
+
+
+def test_types_are_those_of_the_c_api():
+    names = [name for name, _, _ in _native.dtypes()]
+    assert [t.value for t in piquant.DataType] == [name for name in names if not name.endswith("_unpacked")]
+    for name, bits, is_float in _native.dtypes()[: len(piquant.DataType)]:
+        t = piquant.DataType(name)
+        assert (t.bit_size, t.is_dequantized, t.is_quantized) == (bits, is_float, not is_float)
 
 
 def unpack(rows, n, bits, signed):
