@@ -77,15 +77,15 @@ typedef enum piquant_status PIQUANT_AS_INT {
     PIQUANT_ERROR_SYMMETRIC_RANGE, /* symmetric codes zero_point +- m leave [quant_min, quant_max] */
     PIQUANT_ERROR_ROUND_MODE,      /* not a piquant_round_mode_t */
     PIQUANT_ERROR_REDUCE_OP,       /* not a piquant_reduce_op_t */
-    PIQUANT_ERROR_OPTIONS,         /* struct_size is too small, or the options ask for what this version does not know */
-    PIQUANT_ERROR_EMPTY,           /* no data to compute parameters from */
-    PIQUANT_ERROR_NOT_FINITE,      /* NaN or infinity in the data to compute parameters from */
-    PIQUANT_ERROR_DATA_RANGE,      /* the data spans more than one scale of type T can cover */
-    PIQUANT_ERROR_NUM_THREADS,     /* not in 1 .. PIQUANT_MAX_THREADS */
-    PIQUANT_ERROR_ISA,             /* no such instruction set, or not on this CPU */
-    PIQUANT_ERROR_ENVIRONMENT,     /* a PIQUANT_* environment variable holds no valid value */
-    PIQUANT_ERROR_MEMORY,          /* out of memory */
-    PIQUANT_ERROR_CPU              /* the library was compiled for a CPU with more instructions than this one */
+    PIQUANT_ERROR_OPTIONS,     /* struct_size is too small, or the options ask for what this version does not know */
+    PIQUANT_ERROR_EMPTY,       /* no data to compute parameters from */
+    PIQUANT_ERROR_NOT_FINITE,  /* NaN or infinity in the data to compute parameters from */
+    PIQUANT_ERROR_DATA_RANGE,  /* the data spans more than one scale of type T can cover */
+    PIQUANT_ERROR_NUM_THREADS, /* not in 1 .. PIQUANT_MAX_THREADS */
+    PIQUANT_ERROR_ISA,         /* no such instruction set, or not on this CPU */
+    PIQUANT_ERROR_ENVIRONMENT, /* a PIQUANT_* environment variable holds no valid value */
+    PIQUANT_ERROR_MEMORY,      /* out of memory */
+    PIQUANT_ERROR_CPU          /* the library was compiled for a CPU with more instructions than this one */
 } piquant_status_t;
 
 typedef enum piquant_dtype PIQUANT_AS_INT {
@@ -142,9 +142,9 @@ typedef struct piquant_options {
     int has_quant_max;               /* not 0: quant_max is given, else it is the largest code of the dtype */
     int64_t quant_min;
     int64_t quant_max;
-    int symmetric;                   /* compute_quant_params: not 0 for a range around zero */
-    size_t rank;                     /* dimensions, at most PIQUANT_MAX_RANK; 0: n elements side by side */
-    const size_t* shape;             /* elements along each dimension */
+    int symmetric;       /* compute_quant_params: not 0 for a range around zero */
+    size_t rank;         /* dimensions, at most PIQUANT_MAX_RANK; 0: n elements side by side */
+    const size_t* shape; /* elements along each dimension */
     const ptrdiff_t* in_strides;
     const ptrdiff_t* out_strides;
 } piquant_options_t;

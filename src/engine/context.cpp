@@ -9,15 +9,15 @@
 #include <numeric>
 #include <vector>
 
-#include "dispatch/dispatch.hpp"
 #include "cpu/caches.hpp"
+#include "cpu/float_environment.hpp"
 #include "cpu/stores.hpp"
 #include "cpu/usable_cpus.hpp"
+#include "dispatch/dispatch.hpp"
 #include "engine/memory.hpp"
 #include "engine/partition.hpp"
 #include "engine/plan.hpp"
 #include "engine/tiles.hpp"
-#include "cpu/float_environment.hpp"
 
 namespace piquant {
 namespace {
@@ -118,8 +118,8 @@ piquant_status_t Context::compute_quant_params(const void* in, int in_dtype, int
     const KernelTable& table = *table_.load(std::memory_order_relaxed);
     const piquant_status_t status = make_plan(table, in, in_dtype, code_dtype, n, options, plan);
     return status != PIQUANT_OK ? status
-                                : parameters_from(extent_of(plan), plan.in, static_cast<DType>(code_dtype), plan.options,
-                                                  scale, zero_point);
+                                : parameters_from(extent_of(plan), plan.in, static_cast<DType>(code_dtype),
+                                                  plan.options, scale, zero_point);
 }
 
 Schedule Context::schedule(size_t traffic) const {
@@ -196,18 +196,19 @@ void Context::run_tiles(Plan& plan) {
     const Scratch scratch(tiles, s.threads);
     plan.args.non_temporal = s.is_far && tiles.direct_output() >= shortest_run;
     plan.args.prefetch_distance = std::min(s.prefetch_distance, tiles.direct_input() / ends_per_line / 64 * 64);
-    for_chunks(s, partition_tiles(tiles.count(), s.traffic, s.threads), [&](size_t begin, size_t end, size_t participant) {
-        tiles.run(begin, end, scratch.of(participant), s.prefetch_distance != 0,
-                  [&](const unsigned char* in, unsigned char* out, size_t n, uint64_t index) {
-                      KernelArgs part = plan.args;
-                      part.in = in;
-                      part.out = out;
-                      part.n = n;
-                      part.offset += index;
-                      plan.kernel(part);
-                  });
-        drain_if(plan.args.non_temporal);
-    });
+    for_chunks(s, partition_tiles(tiles.count(), s.traffic, s.threads),
+               [&](size_t begin, size_t end, size_t participant) {
+                   tiles.run(begin, end, scratch.of(participant), s.prefetch_distance != 0,
+                             [&](const unsigned char* in, unsigned char* out, size_t n, uint64_t index) {
+                                 KernelArgs part = plan.args;
+                                 part.in = in;
+                                 part.out = out;
+                                 part.n = n;
+                                 part.offset += index;
+                                 plan.kernel(part);
+                             });
+                   drain_if(plan.args.non_temporal);
+               });
 }
 
 Extent Context::extent_of(const ExtentPlan& plan) {

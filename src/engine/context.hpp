@@ -6,11 +6,11 @@
 #include <atomic>
 
 #include "core/types.hpp"
-#include "kernels/table.hpp"
 #include "engine/partition.hpp"
 #include "engine/plan.hpp"
 #include "engine/schedule.hpp"
 #include "engine/thread_pool.hpp"
+#include "kernels/table.hpp"
 
 namespace piquant {
 

@@ -59,8 +59,8 @@ piquant_status_t read_lines_or_run(const TransformCall& call, DType in, DType ou
 
 piquant_status_t make_plan(const KernelTable& table, const TransformCall& call, Plan& plan) {
     CallOptions options;
-    piquant_status_t status = read_values(call.float_dtype, call.code_dtype, call.scale, call.zero_point, call.options,
-                                          options, plan.args);
+    piquant_status_t status =
+        read_values(call.float_dtype, call.code_dtype, call.scale, call.zero_point, call.options, options, plan.args);
     if (status != PIQUANT_OK) {
         return status;
     }
@@ -92,8 +92,8 @@ piquant_status_t make_plan(const KernelTable& table, const TransformCall& call, 
         plan.args.out = plan.lines.out.base;
         in_bytes = in_bytes || (plan.is_tiled && plan.lines.is_packed() && are_copied(plan.lines));
     }
-    plan.kernel =
-        find_kernel(table, call.operation, float_type, in_bytes ? byte_code(code) : code, options.round, options.reduce);
+    plan.kernel = find_kernel(table, call.operation, float_type, in_bytes ? byte_code(code) : code, options.round,
+                              options.reduce);
     return status;
 }
 

@@ -8,9 +8,9 @@
 #include <system_error>
 #include <thread>
 
-#include "cpu/usable_cpus.hpp"
 #include "cpu/pause.hpp"
 #include "cpu/placement.hpp"
+#include "cpu/usable_cpus.hpp"
 
 #if !defined(_WIN32)
 #include <pthread.h>

@@ -82,7 +82,8 @@ piquant_status_t check_array(const void* p, DType dtype, size_t n) {
     return n > SIZE_MAX / 8 || bytes_for(n, info(dtype).bits) > room ? PIQUANT_ERROR_LENGTH : PIQUANT_OK;
 }
 
-piquant_status_t check_arrays(const void* in, DType in_dtype, const void* out, DType out_dtype, size_t n, bool in_place) {
+piquant_status_t check_arrays(const void* in, DType in_dtype, const void* out, DType out_dtype, size_t n,
+                              bool in_place) {
     if (n == 0) {
         return PIQUANT_OK;
     }
