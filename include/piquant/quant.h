@@ -173,6 +173,29 @@ PIQUANT_API piquant_status_t piquant_dtype_range(piquant_dtype_t dtype, int64_t*
  */
 PIQUANT_API piquant_status_t piquant_context_create(piquant_context_t** context, size_t num_threads);
 
+/*
+ * Threads of a framework, which a context may use instead of starting its own, so that one team serves the whole program.
+ * Both functions may be called by any thread that calls the library, by several at once, and must not throw.
+ */
+typedef struct piquant_threads {
+    size_t struct_size; /* sizeof(piquant_threads_t) */
+    /* How many there are for a call that begins now, the calling thread included; 0: none, use the context's own. */
+    size_t (*count)(void* self);
+    /*
+     * Calls task(job, i) for all i below n, on any of them, and returns 0 once all calls have returned. Another result
+     * says that it did not call them all; the calling thread then does what is left, after those that were begun ended.
+     */
+    int (*run)(void* self, size_t n, void (*task)(void* job, size_t i), void* job);
+    void* self;
+} piquant_threads_t;
+
+/*
+ * A context that works on these threads, which must outlive it. num_threads is the most that a call may use; 0 is no limit
+ * but PIQUANT_NUM_THREADS, if that is set. Children of fork() use threads of their own, as in piquant_context_create.
+ */
+PIQUANT_API piquant_status_t piquant_context_create_on(piquant_context_t** context, const piquant_threads_t* threads,
+                                                       size_t num_threads);
+
 /* PIQUANT_ERROR_BUSY, and no effect, while another thread is inside a call with it. NULL is allowed. */
 PIQUANT_API piquant_status_t piquant_context_destroy(piquant_context_t* context);
 

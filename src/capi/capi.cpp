@@ -53,6 +53,25 @@ piquant_status_t read(const piquant_context_t* handle, T* out, F f) {
     return PIQUANT_OK;
 }
 
+piquant_status_t create(piquant_context_t** context, const piquant_threads_t* lent, size_t num_threads) {
+    if (context == nullptr) {
+        return PIQUANT_ERROR_NULL;
+    }
+    if (!piquant::cpu_runs_this_build()) {
+        return PIQUANT_ERROR_CPU;
+    }
+    try {
+        Context* created = nullptr;
+        const piquant_status_t status = Context::create(lent, num_threads, created);
+        if (status == PIQUANT_OK) {
+            *context = reinterpret_cast<piquant_context_t*>(created);
+        }
+        return status;
+    } catch (...) {
+        return PIQUANT_ERROR_MEMORY;
+    }
+}
+
 bool is_dtype(piquant_dtype_t dtype) {
     return piquant::is_float_dtype(static_cast<int>(dtype)) || piquant::is_code_dtype(static_cast<int>(dtype));
 }
@@ -141,22 +160,19 @@ piquant_status_t piquant_check(piquant_dtype_t float_dtype, piquant_dtype_t code
 }
 
 piquant_status_t piquant_context_create(piquant_context_t** context, size_t num_threads) {
-    if (context == nullptr) {
+    return create(context, nullptr, num_threads);
+}
+
+piquant_status_t piquant_context_create_on(piquant_context_t** context, const piquant_threads_t* threads,
+                                           size_t num_threads) {
+    if (threads == nullptr) {
         return PIQUANT_ERROR_NULL;
     }
-    if (!piquant::cpu_runs_this_build()) {
-        return PIQUANT_ERROR_CPU;
+    if (threads->struct_size < sizeof *threads) {
+        return PIQUANT_ERROR_OPTIONS;
     }
-    try {
-        Context* created = nullptr;
-        const piquant_status_t status = Context::create(num_threads, created);
-        if (status == PIQUANT_OK) {
-            *context = reinterpret_cast<piquant_context_t*>(created);
-        }
-        return status;
-    } catch (...) {
-        return PIQUANT_ERROR_MEMORY;
-    }
+    return threads->count == nullptr || threads->run == nullptr ? PIQUANT_ERROR_NULL
+                                                                : create(context, threads, num_threads);
 }
 
 piquant_status_t piquant_context_destroy(piquant_context_t* context) {
