@@ -8,12 +8,16 @@ find_package(nanobind CONFIG REQUIRED)
 nanobind_add_module(_native NB_STATIC NOMINSIZE
   python/src/import.cpp
   python/src/module.cpp
+  python/src/arguments.cpp
+  python/src/calls.cpp
   python/src/context.cpp
-  python/src/buffer.cpp
   python/src/errors.cpp
+  python/src/face.cpp
+  python/src/match.cpp
   python/src/measure.cpp
   python/src/output.cpp
   python/src/arrays.cpp
+  python/src/buffers.cpp
   python/src/tensors.cpp)
 set_source_files_properties(python/src/import.cpp PROPERTIES COMPILE_OPTIONS "${PIQUANT_BASELINE_FLAGS}")
 target_link_libraries(_native PRIVATE piquant)

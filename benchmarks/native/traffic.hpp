@@ -19,8 +19,8 @@ struct TrafficSettings {
 
 // Moves what quantize (in_dtype is a float type) or dequantize (out_dtype is one) of n elements would move, on the
 // threads of `pool`, by the loops of instruction set `isa`. `out` holds nothing meaningful afterwards. With out null it
-// reads only, as compute_quant_params does. PIQUANT_ERROR_ISA for a set that this machine lacks, and for the scalar one,
-// which has no twins.
+// reads only, as compute_quant_params does. PIQUANT_ERROR_ISA for a set that this machine lacks, and for the scalar
+// one, which has no twins.
 piquant_status_t move_traffic(ThreadPool& pool, const TrafficSettings& settings, const char* isa, const void* in,
                               int in_dtype, void* out, int out_dtype, std::size_t n, int reduce_op);
 

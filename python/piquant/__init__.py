@@ -43,6 +43,11 @@ __version__: str = _native.version()
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in ("numpy", "torch"):
+    if name not in ("numpy", "torch"):
+        raise AttributeError(f"module 'piquant' has no attribute {name!r}")
+    try:
         return importlib.import_module(f"piquant.{name}")
-    raise AttributeError(f"module 'piquant' has no attribute {name!r}")
+    except ImportError as error:
+        if error.name != name:  # the package is there, and something is wrong with it
+            raise
+        raise AttributeError(f"module 'piquant' has no attribute {name!r}: {error}") from error

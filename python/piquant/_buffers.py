@@ -11,42 +11,66 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from piquant import _native
-from piquant._context import Context, context_or_default, fresh_seed
 from piquant._dtypes import (
     BITS,
-    FLOAT_COUNT,
+    CODE_NAMES,
+    CODES,
+    DTYPE_ID,
+    FLOAT_NAMES,
+    FLOATS,
     NAMES,
-    OVERLAP,
-    extent,
-    float_code,
-    is_add,
-    is_stochastic,
-    packed_shape,
-    product,
-    quantized_code,
-    result_shape,
-    rows_of,
+    PACKED,
+    draw_seed,
+    refuse,
+    shown,
 )
 from piquant._outputs import allocated
+from piquant._shapes import product
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from piquant._context import Context
+    from piquant._dtypes import ReduceOpLike, RoundModeLike
 
     if sys.version_info >= (3, 12):
         from collections.abc import Buffer
     else:
         from typing_extensions import Buffer
 
-# Item formats of the buffer protocol (module struct), native byte order. "l" and "L" have the size of a pointer or of
-# an int, depending on the platform, so sizes come from the view.
-_KINDS: Final = dict.fromkeys("efd", "float") | dict.fromkeys("bhilqn", "int") | dict.fromkeys("BHILQN", "uint")
-# Items of other types that may hold a result: there is no format for bfloat16.
-_STAND_INS: Final = (("bfloat16", "uint16"), ("bfloat16", "int16"))
-_NATIVE_ORDER: Final = "@=<" if sys.byteorder == "little" else "@=>!"
+# Item formats of results; the other types have none.
 _FORMATS: Final = {
     "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H",
     "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
 }  # fmt: skip
+
+
+def _known_dtypes() -> dict[object, _native.DType]:
+    stored = {name: NAMES[DTYPE_ID["uint8"]] if name in PACKED else NAMES[DTYPE_ID[name]] for name in (*FLOATS, *CODES)}
+    return {name: _native.DType(DTYPE_ID[name], DTYPE_ID[holder], holder) for name, holder in stored.items()}
+
+
+def _find_dtype(dtype: object, argument: str, floats: bool) -> _native.DType:
+    """Refuses what is no name of a type."""
+    refuse(f"{argument} must be one of {FLOAT_NAMES if floats else CODE_NAMES}, got {shown(dtype)}", dtype)
+
+
+def _make(_like: object, dtype: _native.DType, shape: tuple[int, ...], _scale: object, _zero_point: object) -> Buffer:
+    """A buffer for a result: typed, of a shape, where its type has an item format. Empty views have one dimension."""
+    nbytes = product(shape) * BITS[dtype.stored] // 8
+    memory = allocated(lambda: bytearray(nbytes))
+    item_format: Any = _FORMATS.get(NAMES[dtype.id])
+    if item_format is None:
+        return memory
+    view = memoryview(memory)
+    return view.cast(item_format, shape) if len(shape) != 1 and memory else view.cast(item_format)
+
+
+_compute_quant_params: Final = _native.compute_quant_params
+_quantize: Final[Callable[..., Buffer]] = _native.quantize
+_dequantize: Final[Callable[..., Buffer]] = _native.dequantize
+_quantize_dequantize: Final[Callable[..., Buffer]] = _native.quantize_dequantize
+_FACE: Final = _native.Face("buffers", dtypes=_known_dtypes(), find_dtype=_find_dtype, make=_make, draw_seed=draw_seed)
 
 
 def compute_quant_params(
@@ -85,12 +109,7 @@ def compute_quant_params(
         ValueError: no elements, NaN or infinity among them, bad range or dtype name.
         TypeError: not a buffer of floats.
     """
-    target = quantized_code(dtype, "dtype")
-    source = _Input(x, "x", source_dtype, floats=True)
-    context = context_or_default(ctx)
-    return context._compute_quant_params(
-        source.held.address, source.code, target, source.count, symmetric, quant_min, quant_max
-    )
+    return _compute_quant_params(_FACE, x, dtype, symmetric, quant_min, quant_max, source_dtype, ctx)
 
 
 def quantize(
@@ -99,7 +118,7 @@ def quantize(
     scale: float,
     zero_point: int,
     dtype: str,
-    round_mode: str = "nearest",
+    round_mode: RoundModeLike = "nearest",
     seed: int | None = None,
     offset: int = 0,
     quant_min: int | None = None,
@@ -127,8 +146,8 @@ def quantize(
         quant_min: smallest code; by default the smallest of ``dtype``.
         quant_max: largest code; by default the largest of ``dtype``.
         source_dtype: float type of ``x``, where its item format does not tell.
-        out: writable contiguous buffer of bytes, or of items of the result's type, as many bytes as the result, to
-            write to and return.
+        out: writable buffer to write to and return: contiguous bytes, or items of the result's type, as many bytes as
+            the result takes; or such items in the result's shape, with any strides.
         ctx: context; by default ``Context.get()``.
 
     Returns:
@@ -139,21 +158,11 @@ def quantize(
         ValueError: scale, zero point, range, seed, mode or dtype name out of bounds; ``out`` of another size, or
             overlapping ``x``.
         TypeError: not a buffer of floats; ``out`` holds other items.
-        BufferError: ``out`` is read-only or not contiguous.
+        BufferError: ``out`` is read-only, or neither contiguous nor of the result's shape.
     """
-    target = quantized_code(dtype, "dtype")
-    stochastic = is_stochastic(round_mode)
-    source = _Input(x, "x", source_dtype, floats=True)
-    if seed is None:
-        seed = fresh_seed() if stochastic else 0
-    context = context_or_default(ctx)
-    result = _Output(out, source.shape, target, source.copied)
-    rows, n = rows_of(source.shape) if BITS[target] < 8 else (1, source.count)
-    context._quantize(
-        source.held.address, source.code, result.held.address, target, rows, n,
-        scale, zero_point, stochastic, seed, offset, quant_min, quant_max,
-    )  # fmt: skip
-    return result.finished
+    return _quantize(
+        _FACE, x, scale, zero_point, dtype, round_mode, seed, offset, quant_min, quant_max, source_dtype, out, ctx
+    )
 
 
 def dequantize(
@@ -162,13 +171,15 @@ def dequantize(
     scale: float,
     zero_point: int,
     dtype: str,
-    reduce_op: str = "set",
+    reduce_op: ReduceOpLike = "set",
     source_dtype: str | None = None,
     shape: Sequence[int] | None = None,
     out: Buffer | None = None,
     ctx: Context | None = None,
 ) -> Buffer:
     """Dequantizes: ``(q - zero_point) * scale``, or adds that to ``out``.
+
+    Packed bytes, of 2- and 4-bit codes, need ``source_dtype``.
 
     The difference is exact; it, the product and the sum round once each in the compute type (float64 for a float64
     result, else float32), and the result once more to ``dtype``.
@@ -180,10 +191,12 @@ def dequantize(
         dtype: float type of the result: ``DataType`` member or its name.
         reduce_op: "set" overwrites ``out``, "add" adds to it.
         source_dtype: type of the codes, where the item format does not tell: "uint4" and so on for packed codes.
+            Without it bytes are 8-bit codes.
         shape: shape of the result, of as many elements as ``q`` holds; by default that of ``q``, for packed codes with
             as many elements in the last dimension as the bytes can hold. Each row of packed codes begins with a byte.
-        out: writable contiguous buffer of bytes, or of items of the result's type (16-bit integers for bfloat16), as
-            many bytes as the result, to write to and return. "add" needs it.
+        out: writable buffer to write to and return: contiguous bytes, or items of the result's type (16-bit integers
+            for bfloat16), as many bytes as the result takes; or such items in the result's shape, with any strides.
+            "add" needs it.
         ctx: context; by default ``Context.get()``.
 
     Returns:
@@ -193,20 +206,9 @@ def dequantize(
         ValueError: scale, zero point, operator or dtype name out of bounds; "add" without ``out``; ``shape`` that does
             not fit ``q``; ``out`` of another size, or overlapping ``q``.
         TypeError: not a buffer of integers; ``out`` holds other items.
-        BufferError: ``out`` is read-only or not contiguous.
+        BufferError: ``out`` is read-only, or neither contiguous nor of the result's shape.
     """
-    target = float_code(dtype, "dtype")
-    add = is_add(reduce_op)
-    source = _Input(q, "q", source_dtype, floats=False)
-    bits = BITS[source.code]
-    size = result_shape(source.shape, shape, bits, "q")
-    if add and out is None:
-        raise ValueError("reduce_op='add' needs out, the buffer to add to, got out=None")
-    context = context_or_default(ctx)
-    result = _Output(out, size, target, source.copied)
-    rows, n = rows_of(size) if bits < 8 else (1, source.count)
-    context._dequantize(source.held.address, source.code, result.held.address, target, rows, n, scale, zero_point, add)
-    return result.finished
+    return _dequantize(_FACE, q, scale, zero_point, dtype, reduce_op, source_dtype, shape, out, ctx)
 
 
 def quantize_dequantize(
@@ -215,8 +217,8 @@ def quantize_dequantize(
     scale: float,
     zero_point: int,
     dtype: str,
-    round_mode: str = "nearest",
-    reduce_op: str = "set",
+    round_mode: RoundModeLike = "nearest",
+    reduce_op: ReduceOpLike = "set",
     seed: int | None = None,
     offset: int = 0,
     quant_min: int | None = None,
@@ -225,14 +227,15 @@ def quantize_dequantize(
     out: Buffer | None = None,
     ctx: Context | None = None,
 ) -> Buffer:
-    """``dequantize(quantize(x))`` in one pass, bit for bit, back in the type of ``x``: what quantization does to data.
+    """``dequantize(quantize(x))`` in one pass, bit for bit: what quantization does to data.
 
     Args:
         x: buffer of float16, bfloat16, float32 or float64 elements.
         scale, zero_point, dtype, round_mode, seed, offset, quant_min, quant_max, source_dtype: as in ``quantize``.
         reduce_op: "set" overwrites ``out``, "add" adds to it.
-        out: writable contiguous buffer of bytes, or of items of the type of ``x``, as many bytes as ``x``, to write to
-            and return. "add" needs it.
+        out: writable buffer to write to and return: contiguous bytes, or items of the type of ``x``, as many bytes as
+            ``x``; or such items in the shape of ``x``, with any strides. It may be ``x`` itself, and nothing else that
+            overlaps it. "add" needs it.
         ctx: context; by default ``Context.get()``.
 
     Returns:
@@ -241,123 +244,19 @@ def quantize_dequantize(
     Raises:
         ValueError, TypeError, BufferError: as ``quantize`` and ``dequantize``.
     """
-    target = quantized_code(dtype, "dtype")
-    stochastic = is_stochastic(round_mode)
-    add = is_add(reduce_op)
-    source = _Input(x, "x", source_dtype, floats=True)
-    if add and out is None:
-        raise ValueError("reduce_op='add' needs out, the buffer to add to, got out=None")
-    if seed is None:
-        seed = fresh_seed() if stochastic else 0
-    context = context_or_default(ctx)
-    result = _Output(out, source.shape, source.code, source.copied)
-    context._quantize_dequantize(
-        source.held.address, result.held.address, source.code, target, source.count,
-        scale, zero_point, stochastic, add, seed, offset, quant_min, quant_max,
-    )  # fmt: skip
-    return result.finished
-
-
-class _Input:
-    """A buffer to read: its elements, contiguous and held in place while this object lives."""
-
-    def __init__(self, exporter: Buffer, argument: str, dtype: str | None, *, floats: bool) -> None:
-        view = _view(exporter, argument)
-        self.code = _code_of(view, argument, floats) if dtype is None else _code_told(view, argument, floats, dtype)
-        bits = BITS[self.code]
-        size = max(bits // 8, 1)
-        if view.itemsize == size:
-            self.shape = tuple(view.shape or ())
-        elif view.nbytes % size == 0:
-            self.shape = (view.nbytes // size,)
-        else:
-            raise ValueError(
-                f"{argument} of {view.nbytes} bytes must be a multiple of {size} bytes, the size of {NAMES[self.code]}"
-            )
-        self.count = product(self.shape)
-        # Rows in C order, as a new buffer only where the given one is not.
-        self.held = _native.Buffer(view if view.c_contiguous else view.tobytes(), False)
-        self.copied = None if view.c_contiguous else view
-
-
-def _view(exporter: Buffer, argument: str) -> memoryview:
-    try:
-        return memoryview(exporter)
-    except TypeError:
-        raise TypeError(f"{argument} must support the buffer protocol, got {type(exporter).__name__}") from None
-    except (BufferError, ValueError) as error:  # closed, released, or of items that the protocol cannot describe
-        raise BufferError(
-            f"{argument} must give access to its memory, got {type(exporter).__name__}: {error}"
-        ) from None
-
-
-def _item_type(view: memoryview) -> str | None:
-    """Name of the type that the item format tells."""
-    order, letter = view.format[:-1], view.format[-1:]
-    kind = _KINDS.get(letter)
-    if kind is None or (order != "" and order not in _NATIVE_ORDER and view.itemsize > 1):
-        return None
-    return f"{kind}{8 * view.itemsize}"
-
-
-def _code_of(view: memoryview, argument: str, floats: bool) -> int:
-    name = _item_type(view)
-    if name is None or (NAMES.index(name) < FLOAT_COUNT) != floats:
-        raise TypeError(
-            f"{argument} must hold {'floats' if floats else 'integers'} of native byte order, or bytes together with "
-            f"source_dtype; got items of format {view.format!r}"
-        )
-    return NAMES.index(name)
-
-
-def _code_told(view: memoryview, argument: str, floats: bool, dtype: str) -> int:
-    """Number of the type ``source_dtype``, which bytes may hold, and integers of its size."""
-    code = float_code(dtype, "source_dtype") if floats else quantized_code(dtype, "source_dtype")
-    name = "uint8" if view.format == "c" else _item_type(view)
-    fits = name in ("int8", "uint8") or (name is not None and "int" in name and BITS[NAMES.index(name)] == BITS[code])
-    if not fits and name != NAMES[code]:
-        raise TypeError(
-            f"{argument} must hold bytes, or items of {NAMES[code]}, with source_dtype={str(dtype)!r}; "
-            f"got items of format {view.format!r}"
-        )
-    return code
-
-
-def _typed(memory: bytearray, shape: tuple[int, ...], item_format: Any) -> Buffer:
-    """``memory`` as items of a format, or itself where there is none. Empty views have one dimension only."""
-    if item_format is None:
-        return memory
-    view = memoryview(memory)
-    return view.cast(item_format, shape) if len(shape) != 1 and memory else view.cast(item_format)
-
-
-class _Output:
-    """A buffer to write to: the given one, or a new one."""
-
-    finished: Buffer
-
-    def __init__(self, out: Buffer | None, shape: tuple[int, ...], code: int, copied: memoryview | None) -> None:
-        bits = BITS[code]
-        nbytes = product(packed_shape(shape, bits)) if bits < 8 else product(shape) * bits // 8
-        if out is None:
-            memory = allocated(lambda: bytearray(nbytes))
-            self.held = _native.Buffer(memory, True)
-            self.finished = _typed(memory, shape, _FORMATS.get(NAMES[code]))
-            return
-        view = _view(out, "out")
-        if view.readonly:
-            raise BufferError(f"out must be writable, got a read-only {type(out).__name__}")
-        if not view.c_contiguous:
-            raise BufferError(f"out must be C-contiguous, got strides {view.strides} for shape {view.shape}")
-        name = "uint8" if view.format == "c" else _item_type(view)
-        if name not in ("int8", "uint8", NAMES[code]) and (NAMES[code], name) not in _STAND_INS:
-            raise TypeError(f"out must hold bytes or items of {NAMES[code]}, got items of format {view.format!r}")
-        if view.nbytes != nbytes:
-            raise ValueError(f"out must have {nbytes} bytes for {NAMES[code]} of shape {shape}, got {view.nbytes}")
-        self.held = _native.Buffer(view, True)
-        self.finished = out
-        if copied is not None:  # the native module sees the copy only
-            address = _native.Buffer(copied, False).address
-            begin, end = extent(address, tuple(copied.shape or ()), copied.strides, copied.itemsize)
-            if begin < self.held.address + nbytes and self.held.address < end:
-                raise ValueError(OVERLAP)
+    return _quantize_dequantize(
+        _FACE,
+        x,
+        scale,
+        zero_point,
+        dtype,
+        round_mode,
+        reduce_op,
+        seed,
+        offset,
+        quant_min,
+        quant_max,
+        source_dtype,
+        out,
+        ctx,
+    )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from operator import index
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from piquant import _native
-from piquant._dtypes import CODES, float_code, is_add, is_stochastic, quantized_code, shown
+from piquant._dtypes import DTYPE_ID, code_id, float_id, shown
+
+if TYPE_CHECKING:
+    from piquant._dtypes import ReduceOpLike, RoundModeLike
 
 
 class Context(_native.Context):
@@ -55,7 +58,7 @@ class Context(_native.Context):
         numel: int,
         scale: float,
         zero_point: int,
-        round_mode: str,
+        round_mode: RoundModeLike,
         seed: int = 0,
         offset: int = 0,
     ) -> None:
@@ -65,12 +68,9 @@ class Context(_native.Context):
         ``ptr_out`` has room for ``ceil(numel * bits / 8)`` bytes of ``dtype_out``. For the rest see
         ``piquant.quantize``.
         """
-        source, target = float_code(dtype_in, "dtype_in"), quantized_code(dtype_out, "dtype_out")
+        source, target = float_id(dtype_in, "dtype_in"), code_id(dtype_out, "dtype_out")
         ptr_in, ptr_out, numel = _address(ptr_in, "ptr_in", numel), _address(ptr_out, "ptr_out", numel), index(numel)
-        stochastic = is_stochastic(round_mode)
-        self._quantize(
-            ptr_in, source, ptr_out, target, 1, numel, scale, zero_point, stochastic, seed, offset, None, None
-        )
+        self._quantize(ptr_in, source, ptr_out, target, numel, scale, zero_point, round_mode, seed, offset)
 
     def dequantize_ptr(
         self,
@@ -81,15 +81,15 @@ class Context(_native.Context):
         numel: int,
         scale: float,
         zero_point: int,
-        reduce_op: str,
+        reduce_op: ReduceOpLike,
     ) -> None:
         """Dequantizes ``numel`` codes from one address to another.
 
         The caller vouches for the addresses, see ``quantize_ptr``. See ``piquant.dequantize`` for the rest.
         """
-        source, target = quantized_code(dtype_in, "dtype_in"), float_code(dtype_out, "dtype_out")
+        source, target = code_id(dtype_in, "dtype_in"), float_id(dtype_out, "dtype_out")
         ptr_in, ptr_out, numel = _address(ptr_in, "ptr_in", numel), _address(ptr_out, "ptr_out", numel), index(numel)
-        self._dequantize(ptr_in, source, ptr_out, target, 1, numel, scale, zero_point, is_add(reduce_op))
+        self._dequantize(ptr_in, source, ptr_out, target, numel, scale, zero_point, reduce_op)
 
     def compute_quant_params_ptr_float32(self, ptr: int, target_quant_dtype: str, numel: int) -> tuple[float, int]:
         """Scale and zero point for ``numel`` float32 elements at ``ptr``. See ``piquant.compute_quant_params``."""
@@ -100,9 +100,9 @@ class Context(_native.Context):
         return self._params_ptr(ptr, "bfloat16", target_quant_dtype, numel)
 
     def _params_ptr(self, ptr: int, source: str, target_quant_dtype: str, numel: int) -> tuple[float, int]:
-        target = quantized_code(target_quant_dtype, "target_quant_dtype")
+        target = code_id(target_quant_dtype, "target_quant_dtype")
         ptr, numel = _address(ptr, "ptr", numel), index(numel)
-        return self._compute_quant_params(ptr, CODES[source], target, numel, False, None, None)
+        return self._compute_quant_params(ptr, DTYPE_ID[source], target, numel)
 
 
 _contexts: Final[dict[str, Context]] = {}
@@ -123,15 +123,6 @@ def _word(value: int, argument: str, lowest: int) -> int:
     if not lowest <= number < 1 << 64:
         raise ValueError(words)
     return number
-
-
-def context_or_default(ctx: Context | None) -> Context:
-    """``ctx``, or the default context."""
-    if ctx is None:
-        return Context._default or Context.get()
-    if not isinstance(ctx, Context):
-        raise TypeError(f"ctx must be a piquant.Context or None, got {shown(ctx)}")
-    return ctx
 
 
 def set_num_threads(num_threads: int) -> None:
@@ -156,10 +147,3 @@ def isa() -> str:
 def available_isas() -> list[str]:
     """The instruction sets that this CPU runs, best first. ``PIQUANT_ISA`` lowers the default choice."""
     return _native.available_isas()
-
-
-def fresh_seed() -> int:
-    """A seed from the process generator (module ``random``)."""
-    import random  # noqa: PLC0415  only stochastic rounding without a seed pays for this import
-
-    return random.getrandbits(64)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 SUMMARY: Final = "quantize a million numbers to every type and check the error against its bound"
-MODES: Final = ("nearest", "stochastic")
+MODES: Final = tuple(piquant.RoundMode)
 TARGETS: Final = [t for t in piquant.DataType if t.is_quantized]
 SEED: Final = 2024
 RUNS: Final = 5
@@ -38,7 +38,7 @@ class Result(NamedTuple):
     dtype: str
     bits: int
     ratio: float
-    round_mode: str
+    round_mode: piquant.RoundMode
     worst: float
     bound: float
     mean_square: float
@@ -81,7 +81,7 @@ def numbers(buffer: Any, dtype: str) -> Sequence[float]:
     return memory.cast("f" if dtype == "float32" else "d")
 
 
-def measure(source: Source, dtype: piquant.DataType, round_mode: str) -> Result:
+def measure(source: Source, dtype: piquant.DataType, round_mode: piquant.RoundMode) -> Result:
     """Takes the data to ``dtype`` and back."""
     count = len(source.values)
     floats = len(memoryview(source.buffer).cast("B"))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from piquant._dtypes import NAMES, float_code, is_stochastic, shown
+from piquant import _native
+from piquant._dtypes import NAMES, float_id, shown
+
+if TYPE_CHECKING:
+    from piquant._dtypes import RoundModeLike
 
 # Unit roundoff of the compute type; roundings that the ends of the range may be off by, in units of it; unit roundoff
 # of the output, where that is another type; half of its smallest subnormal, where data may be as small.
@@ -17,7 +21,9 @@ _ROUNDINGS: Final = {
 }
 
 
-def error_bound(lo: float, hi: float, *, scale: float, dtype: str = "float32", round_mode: str = "nearest") -> float:
+def error_bound(
+    lo: float, hi: float, *, scale: float, dtype: str = "float32", round_mode: RoundModeLike = "nearest"
+) -> float:
     """The most by which quantizing and dequantizing changes a number.
 
     It holds for data in ``lo`` to ``hi`` with the scale and zero point that ``compute_quant_params`` finds for them, as
@@ -36,8 +42,8 @@ def error_bound(lo: float, hi: float, *, scale: float, dtype: str = "float32", r
         ValueError: not ``lo <= hi``, both finite; ``scale`` not positive and finite; a dtype or mode of another name.
         TypeError: no numbers.
     """
-    unit, clamp_units, output_unit, subnormal = _ROUNDINGS[NAMES[float_code(dtype, "dtype")]]
-    step = 1.0 if is_stochastic(round_mode) else 0.5
+    unit, clamp_units, output_unit, subnormal = _ROUNDINGS[NAMES[float_id(dtype, "dtype")]]
+    step = 1.0 if _native.is_stochastic(round_mode) else 0.5
     given = f"got lo={shown(lo)}, hi={shown(hi)}, scale={shown(scale)}"
     try:
         lo, hi, scale = math.fsum((lo,)), math.fsum((hi,)), math.fsum((scale,))

@@ -1,224 +1,282 @@
-"""torch's side of piquant.torch: its dtypes, where the elements of a tensor are, and what is wrong with a tensor."""
+"""torch's side of piquant.torch: its dtypes, what is wrong with a tensor, and new tensors for results."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from torch.autograd.graph import increment_version
 
 from piquant import _native
-from piquant._dtypes import CODES, FLOAT_COUNT, OVERLAP, extent, packed_shape, refuse, shown
+from piquant._dtypes import CODES, DTYPE_ID, FLOATS, PACKED, refuse, shown
 from piquant._outputs import ADVISED_FROM, KEPT_FROM, allocated
+from piquant._shapes import product
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Bound here, as attributes of the module torch take longer. The CPU by its object takes less time than by its name.
+_STRIDED: Final = torch.strided
+_empty: Final = torch.empty
+_Tensor: Final = torch.Tensor
+_CPU: Final = torch.device("cpu")
+
+# torch's own quantized dtypes. The two narrow ones count whole bytes where others count elements.
+_QUANTIZED: Final = {"quint8": "uint8", "qint8": "int8", "qint32": "int32", "quint4x2": "uint4", "quint2x4": "uint2"}
+_BIT_PACKED: Final = (torch.quint4x2, torch.quint2x4)
 
 
-class Target(NamedTuple):
-    """A torch dtype that stands for a quantized type."""
-
-    code: int  # number of the quantized type
-    storage: torch.dtype  # dtype of the tensor that holds the codes
-    packed_bits: int  # bits per code where the last dimension is packed, else 0
-    carries_params: bool  # whether the tensor holds scale and zero point itself
-    stored: int  # number of the plain dtype that holds the codes, -1 where torch's own quantized dtype does
-    per_byte: int  # codes in a byte where the last dimension is packed, else 1
-
-
-FLOATS: Final = {
-    torch.float16: CODES["float16"],
-    torch.bfloat16: CODES["bfloat16"],
-    torch.float32: CODES["float32"],
-    torch.float64: CODES["float64"],
-}
-
-# By name, too: the stubs of torch lack the narrow dtypes, and torch itself did before 2.6.
-FLOATS_BY_NAME: Final = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
-
-_PLAIN: Final = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
-_PACKED: Final = (("uint4", 4), ("int4", 4), ("uint2", 2), ("int2", 2))
-_NAMED: Final = {name: Target(CODES[name], getattr(torch, name), 0, False, CODES[name], 1) for name in _PLAIN} | {
-    name: Target(CODES[name], torch.uint8, bits, False, CODES["uint8"], 8 // bits) for name, bits in _PACKED
-}
-TARGETS: Final[dict[object, Target]] = {
-    torch.quint8: Target(CODES["uint8"], torch.quint8, 0, True, -1, 1),
-    torch.qint8: Target(CODES["int8"], torch.qint8, 0, True, -1, 1),
-    torch.qint32: Target(CODES["int32"], torch.qint32, 0, True, -1, 1),
-    torch.quint4x2: Target(CODES["uint4"], torch.quint4x2, 0, True, -1, 1),
-    torch.quint2x4: Target(CODES["uint2"], torch.quint2x4, 0, True, -1, 1),
-}
-SPELLINGS: Final = (torch.dtype, str)  # what may be looked up there
-TARGETS.update((getattr(torch, name), target) for name, target in _NAMED.items() if hasattr(torch, name))
-TARGETS.update(_NAMED.items())
-
-_native.use_tensor_type(torch.Tensor)
-
-STRIDED: Final = torch.strided
-CPU: Final = torch.device("cpu")  # takes less time than its name does
-SMALL: Final = ADVISED_FROM // 8  # elements: results of fewer need no advice, whatever their dtype
-BIT_PACKED: Final = frozenset((torch.quint4x2, torch.quint2x4))
-
-_FLOAT_WORDS: Final = ", ".join(str(d) for d in FLOATS)
-_TARGET_WORDS: Final = ", ".join(str(d) for d in TARGETS if not isinstance(d, str))
+def _known_dtypes() -> dict[object, _native.DType]:
+    known: dict[str, _native.DType] = {}
+    for name in (*FLOATS, *(name for name in CODES if name not in PACKED)):
+        known[name] = _native.DType(DTYPE_ID[name], DTYPE_ID[name], getattr(torch, name))
+    for name in PACKED:
+        known[name] = _native.DType(DTYPE_ID[name], DTYPE_ID["uint8"], torch.uint8)
+    for name, codes in _QUANTIZED.items():
+        known[name] = _native.DType(DTYPE_ID[codes], DTYPE_ID[codes], getattr(torch, name), True)
+    spelled: dict[object, _native.DType] = dict(known.items())
+    for name, dtype in known.items():
+        spelled[f"torch.{name}"] = dtype
+        if hasattr(torch, name):  # torch before 2.6 has no narrow dtypes
+            spelled[getattr(torch, name)] = dtype
+    return spelled
 
 
-def refuse_float(dtype: object) -> NoReturn:
-    refuse(f"dtype must be one of {_FLOAT_WORDS}, or the name of one, got {shown(dtype)}", dtype)
+DTYPES: Final = _known_dtypes()
+"""Every spelling of a dtype: itself, its name, and what ``str`` makes of it."""
+
+_FLOAT_WORDS: Final = ", ".join(f"torch.{name}" for name in FLOATS)
+_CODE_WORDS: Final = ", ".join(f"torch.{name}" for name in (*_QUANTIZED, *CODES))
 
 
-def target_of(dtype: object, argument: str) -> Target:
-    target = TARGETS.get(dtype) if isinstance(dtype, SPELLINGS) else None
-    if target is None:
-        refuse(f"{argument} must be one of {_TARGET_WORDS}, or a name such as 'int4', got {shown(dtype)}", dtype)
-    return target
+def find_dtype(dtype: object, argument: str, floats: bool) -> _native.DType:
+    """Refuses what is not in ``DTYPES``."""
+    words = f"{_FLOAT_WORDS}, or the name of one" if floats else f"{_CODE_WORDS}, or a name such as 'int4'"
+    refuse(f"{argument} must be one of {words}, got {shown(dtype)}", dtype)
 
 
-def source_of(q: torch.Tensor, source_dtype: torch.dtype | str | None) -> Target:
-    if not isinstance(q, torch.Tensor):
-        raise TypeError(f"q must be a torch.Tensor, got {type(q).__name__}")
-    stored = TARGETS.get(q.dtype)
-    if stored is None or stored.packed_bits:
-        raise TypeError(f"q must be of one of {_TARGET_WORDS} (sub-byte codes packed in torch.uint8), got {q.dtype}")
-    if source_dtype is None:
-        return stored
-    source = target_of(source_dtype, "source_dtype")
-    if source.storage != q.dtype:
-        raise TypeError(f"source_dtype {source_dtype} is stored as {source.storage}, but q is of {q.dtype}")
-    return source
+def describe(x: object, argument: str, role: str, wanted: _native.DType | None) -> tuple[Any, ...]:
+    """Looks at what is no plain ``torch.Tensor``: its address, dtype, shape, byte strides, and what to read instead.
 
-
-def plain_floats(x: torch.Tensor) -> tuple[torch.Tensor, int, int, int]:
-    """``x``, of a float dtype, as contiguous elements in memory; their address, the number of the dtype, how many."""
-    seen = _native.plain_tensor(x)
-    if seen is not None and seen[1] < FLOAT_COUNT:
-        return x, *seen
+    ``role`` says what it is for: "floats", "codes", or an "output" of the dtype ``wanted``.
+    """
+    if type(x) is _Tensor and x.is_quantized and wanted is not None and x.dtype is wanted.storage:
+        whole = x.is_cpu and x.is_contiguous() and x.storage_offset() == 0
+        if whole:  # a result that was just made, say
+            return x.data_ptr(), wanted, tuple(x.shape), None, None
     if not isinstance(x, torch.Tensor):
-        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
-    code = FLOATS.get(x.dtype)
-    if code is None:
-        raise TypeError(f"x must be of one of {_FLOAT_WORDS}, got {x.dtype}")
-    if not (x.is_cpu and x.layout is STRIDED and not x.is_nested and x.is_contiguous()) or x.is_neg():
-        x = plain(x, "x")
-    return x, address_of(x, "x"), code, x.numel()
+        raise TypeError(f"{argument} must be a torch.Tensor{' or None' * (role == 'output')}, got {type(x).__name__}")
+    try:
+        return _described(x, argument, role, wanted)
+    except (RuntimeError, NotImplementedError, AssertionError) as error:  # of tensors of other packages, say
+        raise TypeError(f"{argument} must have its elements in memory, got {_kind(x)}: {error}") from None
 
 
-def plain(x: torch.Tensor, argument: str) -> torch.Tensor:
-    """``x`` as contiguous elements in memory, where it is not that already."""
-    check_place(x, argument)
-    if x.dtype in BIT_PACKED and not (x.is_contiguous() and x.storage_offset() == 0):
-        # torch counts the elements of these dtypes as whole bytes, so a view's address is not where its codes are.
+def _described(x: torch.Tensor, argument: str, role: str, wanted: _native.DType | None) -> tuple[Any, ...]:
+    if torch.nn.parameter.is_lazy(x) or torch._C._functorch.is_functorch_wrapped_tensor(x) or _is_fake(x):
+        raise TypeError(f"{argument} must have its elements in memory, got {_kind(x)}")
+    if not x.is_cpu or x.layout is not _STRIDED or x.is_nested:
+        raise TypeError(f"{argument} must be strided and on the CPU, got {_kind(x)}")
+    known = DTYPES.get(x.dtype)
+    if role == "output":
+        _check_output(x, argument, wanted)
+    elif known is None or known.is_float != (role == "floats") or known.storage is not x.dtype:
+        words = _FLOAT_WORDS if role == "floats" else f"{_CODE_WORDS} (narrow codes packed in torch.uint8)"
+        raise TypeError(f"{argument} must be of one of {words}, got {x.dtype}")
+    if x.dtype in _BIT_PACKED and not (x.is_contiguous() and x.storage_offset() == 0):
+        # A view's address is not where its codes are.
         raise ValueError(f"{argument} of {x.dtype} must be whole and contiguous, got a view with strides {x.stride()}")
-    try:
-        return x.contiguous().resolve_neg()
-    except RuntimeError as error:  # what torch's allocator raises
-        raise MemoryError(f"{argument} of shape {tuple(x.shape)} has no room in memory as a contiguous copy") from error
-
-
-def check_place(x: torch.Tensor, argument: str) -> None:
-    if not x.is_cpu or x.layout is not torch.strided or x.is_nested:
-        given = "a nested tensor" if x.is_nested else f"device {x.device}, layout {x.layout}"
-        raise TypeError(f"{argument} must be strided and on the CPU, got {given}")
-
-
-def address_of(x: torch.Tensor, argument: str) -> int:
-    """Where the elements of a contiguous tensor are."""
-    try:
-        address = x.data_ptr()
-    except RuntimeError:  # within torch.vmap
-        address = 0
+    address = x.data_ptr()
     if address == 0 and x.numel() > 0:
-        raise TypeError(
-            f"{argument} must have its elements in memory, got a {type(x).__name__} that only stands for them"
-        )
-    return address
-
-
-def small_result(like: torch.Tensor, dtype: torch.dtype, per_byte: int = 1) -> torch.Tensor | None:
-    """As ``empty``, in less time, of the shape of a tensor, packed or not; None if it is large, or no plain tensor."""
-    if type(like) is not torch.Tensor or like.is_quantized or like.numel() >= SMALL:
-        return None
-    if per_byte == 1:
-        return torch.empty_like(like, dtype=dtype)
-    return torch.empty(packed_shape(like.shape, 8 // per_byte), dtype=dtype, device=CPU)
-
-
-def empty(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor for results, not filled."""
-    nbytes = shape.numel() * dtype.itemsize
-    if nbytes >= KEPT_FROM:
-        memory = _native.output_memory(nbytes)
-        # resize_ and not view, whose result would be a view of another tensor. Within a FakeTensorMode it is refused.
-        if memory is not None:
-            with contextlib.suppress(AssertionError):
-                return torch.frombuffer(memory, dtype=dtype).resize_(shape)
-
-    def new() -> torch.Tensor:
-        try:
-            # A tuple: torch takes half a microsecond longer for a torch.Size.
-            return torch.empty(tuple(shape), dtype=dtype, device=CPU)
-        except RuntimeError as error:  # what torch's allocator raises
-            raise MemoryError(
-                f"the result of shape {tuple(shape)} and {dtype} has no room in memory; give out"
-            ) from error
-
-    return _advised(allocated(new), nbytes)
-
-
-def fresh_codes(shape: torch.Size, target: Target, scale: float, zero_point: int) -> torch.Tensor:
-    if target.carries_params:  # torch wants the very types; anything that is a number was right so far
-        codes = torch._empty_affine_quantized(
-            tuple(shape), scale=float(scale), zero_point=int(zero_point), dtype=target.storage, device=CPU
-        )
-        return _advised(codes, shape.numel() * target.storage.itemsize)
-    return empty(shape, target.storage)
-
-
-def _advised(fresh: torch.Tensor, at_most: int) -> torch.Tensor:
-    if at_most >= ADVISED_FROM:
-        _native.prepare_output(address_of(fresh, "the result"), fresh.untyped_storage().nbytes())
-    return fresh
-
-
-def refuse_overlap(x: torch.Tensor, used: torch.Tensor, out: torch.Tensor) -> None:
-    """For an input of which a copy is used, as the native module sees the copy only."""
-    if used is x or not x.is_cpu or x.is_nested or x.layout is not STRIDED:
-        return
+        raise TypeError(f"{argument} must have its elements in memory, got {_kind(x)}")
     size = x.element_size()
-    begin, end = extent(x.data_ptr(), tuple(x.shape), tuple(stride * size for stride in x.stride()), size)
-    if begin < out.data_ptr() + out.numel() * out.element_size() and out.data_ptr() < end:
-        raise ValueError(OVERLAP)
+    negated = _copied(x.resolve_neg, x, argument) if x.is_neg() else None
+    return address, known, tuple(x.shape), tuple(stride * size for stride in x.stride()), negated
 
 
-def check_out(out: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> None:
-    if not isinstance(out, torch.Tensor):
-        raise TypeError(f"out must be a torch.Tensor or None, got {type(out).__name__}")
-    if out.dtype is not dtype:
-        raise TypeError(f"out must be of {dtype}, got {out.dtype}")
-    if not (out.is_cpu and out.layout is STRIDED and not out.is_nested):
-        check_place(out, "out")
-    if out.shape != shape:
-        raise ValueError(f"out must have shape {tuple(shape)}, got {tuple(out.shape)}")
-    if dtype in FLOATS:
-        if out.is_neg():
-            raise ValueError("out must not be a view of negated values, got one")
-        if out.requires_grad and torch.is_grad_enabled():
-            raise ValueError("out must not require a gradient while gradients are recorded, got one that does")
-    if not out.is_contiguous() or (dtype in BIT_PACKED and out.storage_offset() != 0):
-        raise ValueError(f"out must be whole and contiguous, got strides {out.stride()} for shape {tuple(out.shape)}")
+def _kind(x: torch.Tensor) -> str:
+    """What a tensor without elements in this process's memory is."""
+    if torch.nn.parameter.is_lazy(x):
+        return f"an uninitialized {type(x).__name__}"
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return "a tensor that torch.vmap or torch.func transforms"
+    if x.is_nested:
+        return "a nested tensor"
+    if _is_fake(x):
+        return "a FakeTensor, which has a shape and no elements"
+    if not x.is_cpu or x.layout is not _STRIDED:
+        return f"device {x.device}, layout {x.layout}"
+    return f"a {type(x).__name__} that wraps other tensors or stands for them"
 
 
-def check_params(out: torch.Tensor, scale: float, zero_point: int) -> None:
+def _is_fake(x: torch.Tensor) -> bool:
+    return type(x).__name__ == "FakeTensor"  # importing the class takes long
+
+
+def _check_output(out: torch.Tensor, argument: str, wanted: _native.DType | None) -> None:
+    assert wanted is not None  # of an output
+    if out.dtype is not wanted.storage:
+        raise TypeError(f"{argument} must be of {wanted.storage}, got {out.dtype}")
+    if out.is_neg():
+        raise ValueError(f"{argument} must not be a view of negated values, got one")
+    if out.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"{argument} must not require a gradient while gradients are recorded, got one that does")
+
+
+def check_params(x: torch.Tensor, argument: str, scale: float, zero_point: int) -> None:
+    """Refuses a tensor that carries other parameters than the arguments."""
     try:
-        scheme = out.qscheme()
+        scheme = x.qscheme()
     except RuntimeError:  # made by torch.empty: it carries none, and says so when asked
         return
     if scheme != torch.per_tensor_affine:
-        raise ValueError(f"out must carry one scale and zero point (torch.per_tensor_affine), got {scheme}")
-    carried = out.q_scale(), out.q_zero_point()
-    if carried != (scale, zero_point):
         raise ValueError(
-            f"out must carry the scale and zero_point that are given, scale={scale}, zero_point={zero_point}; "
+            f"{argument} must carry one scale and zero point (torch.per_tensor_affine), got a tensor of {scheme}; "
+            f"its own dequantize() uses them"
+        )
+    carried = x.q_scale(), x.q_zero_point()
+    if carried != (float(scale), int(zero_point)):
+        raise ValueError(
+            f"{argument} must carry the scale and zero_point that are given, scale={scale}, zero_point={zero_point}; "
             f"got one that carries scale={carried[0]}, zero_point={carried[1]}"
         )
 
 
-def fresh_seed() -> int:
-    return int(torch.empty((), dtype=torch.int64, device="cpu").random_().item())
+def contiguous(x: torch.Tensor, argument: str) -> torch.Tensor:
+    """A row-major copy."""
+    return _copied(lambda: x.detach().clone(memory_format=torch.contiguous_format), x, argument)
+
+
+def _copied(copy: Callable[[], torch.Tensor], x: torch.Tensor, argument: str) -> torch.Tensor:
+    return _allocated(copy, lambda: f"{argument} of shape {tuple(x.shape)} has no room in memory as a copy")
+
+
+def _allocated(make: Callable[[], torch.Tensor], words: Callable[[], str]) -> torch.Tensor:
+    """``make()``, with a MemoryError for what torch's allocator raises."""
+
+    def attempt() -> torch.Tensor:
+        try:
+            return make()
+        except NotImplementedError:  # of a mode of torch
+            raise
+        except RuntimeError as error:
+            raise MemoryError(words()) from error
+
+    return allocated(attempt)
+
+
+def make(
+    like: torch.Tensor, dtype: _native.DType, shape: tuple[int, ...] | None, scale: float, zero_point: int
+) -> torch.Tensor:
+    """A tensor for a result, not filled; ``shape`` is ``None`` for that of ``like``, in its memory format."""
+    try:
+        if dtype.carries_params:
+            return _quantized(like, dtype.storage, scale, zero_point)
+        if shape is None:
+            return _new(tuple(like.shape), None if like.is_contiguous() else _dense_strides(like), dtype.storage)
+        return _new(shape, None, dtype.storage)
+    except (AssertionError, NotImplementedError) as error:
+        raise TypeError(f"the result cannot be made within {_mode()}: {str(error).splitlines()[0]}") from None
+
+
+def _small(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    return _empty(shape, dtype=dtype, device=_CPU)
+
+
+def _mode() -> str:
+    """The dispatch mode of torch that refuses real tensors."""
+    mode = torch.utils._python_dispatch._get_current_dispatch_mode()
+    return type(mode).__name__ if mode is not None else "this mode of torch"
+
+
+def _dense_strides(like: torch.Tensor) -> tuple[int, ...]:
+    """Strides of ``torch.empty_like(like)``."""
+    standing_for_it = torch.empty_strided(tuple(like.shape), like.stride(), device="meta")
+    return torch.empty_like(standing_for_it).stride()
+
+
+def _new(size: tuple[int, ...], strides: tuple[int, ...] | None, dtype: torch.dtype) -> torch.Tensor:
+    nbytes = product(size) * dtype.itemsize
+    if nbytes >= KEPT_FROM:
+        memory = _native.output_memory(nbytes)
+        if memory is not None:
+            flat = torch.frombuffer(memory, dtype=dtype)
+            # In place and not by view, whose result would be a view of another tensor.
+            return flat.resize_(size) if strides is None else flat.set_(flat.untyped_storage(), 0, size, strides)
+
+    def fresh() -> torch.Tensor:
+        if strides is None:
+            return torch.empty(size, dtype=dtype, device=_CPU)
+        return torch.empty_strided(size, strides, dtype=dtype, device=_CPU)
+
+    return _advised(_allocated(fresh, lambda: _no_room(size, dtype)), nbytes)
+
+
+def _no_room(size: tuple[int, ...], dtype: torch.dtype) -> str:
+    return f"the result of shape {size} and {dtype} has no room in memory; give out"
+
+
+def _quantized(like: torch.Tensor, dtype: torch.dtype, scale: float, zero_point: int) -> torch.Tensor:
+    """A tensor that carries its parameters. As with torch.quantize_per_tensor it is row-major, or channels last."""
+    size = tuple(like.shape)
+    options: dict[str, Any] = {
+        "scale": float(scale),  # torch wants the very types; anything that is a number was right so far
+        "zero_point": int(zero_point),
+        "dtype": dtype,
+        "device": _CPU,
+        "memory_format": torch.contiguous_format if like.is_contiguous() else _quantized_format(like, dtype),
+    }
+    try:
+        codes = torch._empty_affine_quantized(size, **options)
+    except RuntimeError:
+        codes = _allocated(lambda: torch._empty_affine_quantized(size, **options), lambda: _no_room(size, dtype))
+    return _advised(codes, codes.numel())
+
+
+def _quantized_format(like: torch.Tensor, dtype: torch.dtype) -> torch.memory_format:
+    for dim, channels_last in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if like.dim() == dim and dtype not in _BIT_PACKED and like.is_contiguous(memory_format=channels_last):
+            return channels_last
+    return torch.contiguous_format
+
+
+def _advised(fresh: torch.Tensor, nbytes: int) -> torch.Tensor:
+    if nbytes >= ADVISED_FROM and type(fresh) is _Tensor:  # a mode of torch makes others
+        _native.prepare_output(fresh.data_ptr(), fresh.untyped_storage().nbytes())
+    return fresh
+
+
+def draw_seed() -> int:
+    """A seed from torch's default generator, so that ``torch.manual_seed`` reproduces it."""
+    return int(torch.empty((), dtype=torch.int64, device=_CPU).random_().item())
+
+
+def _version_counter() -> Callable[[tuple[torch.Tensor, ...]], None]:
+    """What tells autograd about a write: torch's own function without Python in between, where it takes tuples."""
+    counter: Any = getattr(torch._C, "_increment_version", increment_version)
+    tried = torch.empty(0, device=_CPU)
+    before = tried._version
+    with contextlib.suppress(TypeError, RuntimeError):
+        counter((tried,))
+    if tried._version == before + 1:
+        return counter  # type: ignore[no-any-return]
+    return lambda written: increment_version(written[0])
+
+
+_native.use_tensors(torch.Tensor, torch.is_grad_enabled)
+
+FACE: Final = _native.Face(
+    "torch",
+    dtypes=DTYPES,
+    find_dtype=find_dtype,
+    describe=describe,
+    contiguous=contiguous,
+    make=make,
+    make_alike=torch.empty_like,
+    make_small=_small,
+    small=ADVISED_FROM,
+    draw_seed=draw_seed,
+    check_params=check_params,
+    written=_version_counter(),
+)

@@ -8,46 +8,45 @@ type and the form of the result:
   bits first, each row padded with zero bits to whole bytes.
 - ``ml_dtypes.int4, uint4, int2, uint2``: an array of the same shape in that dtype, one code per byte.
 
-Inputs may have any strides and byte order; those that are not contiguous and native are copied first.
+Inputs may have any strides and byte order; only those of foreign byte order are copied. Lists, and arrays of other
+packages that offer ``__array__`` or ``__dlpack__``, are converted. Outputs may have any strides. Results that are not
+packed keep the memory format of their input, as ``numpy.empty_like`` does. Masked arrays are refused if anything is
+masked.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from piquant import _native
-from piquant._arrays import (
-    FLOATS,
-    field_range,
-    float_code,
-    float_dtype,
-    hold,
-    output,
-    plain,
-    refuse_overlap,
-    small_output,
-    source_of,
-    target_of,
-)
-from piquant._context import Context, context_or_default, fresh_seed
-from piquant._dtypes import CODES, FLOAT_COUNT, is_add, is_stochastic, packed_shape, result_shape, rows_of
+
+try:
+    from piquant._arrays import FACE
+except ModuleNotFoundError as error:
+    if error.name != "numpy":
+        raise
+    raise ModuleNotFoundError("piquant.numpy needs numpy: pip install 'pypiquant[numpy]'", name="numpy") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from numpy.typing import DTypeLike
+    from numpy.typing import ArrayLike, DTypeLike
 
     from piquant._arrays import Array
+    from piquant._context import Context
+    from piquant._dtypes import ReduceOpLike, RoundModeLike
 
 __all__ = ["compute_quant_params", "dequantize", "quantize", "quantize_dequantize"]
 
-_plain_arrays: Final = _native.plain_arrays
+_FACE: Final = FACE
+_compute_quant_params: Final = _native.compute_quant_params
+_quantize: Final[Callable[..., Array]] = _native.quantize
+_dequantize: Final[Callable[..., Array]] = _native.dequantize
+_quantize_dequantize: Final[Callable[..., Array]] = _native.quantize_dequantize
 
 
 def compute_quant_params(
-    x: Array,
+    x: ArrayLike,
     *,
     dtype: DTypeLike | str,
     symmetric: bool = False,
@@ -80,21 +79,16 @@ def compute_quant_params(
         ValueError: no elements, NaN or infinity among them, bad range or dtype name.
         TypeError: not an array of a float dtype; not a quantized dtype.
     """
-    source = float_code(x)
-    target = target_of(dtype, "dtype")
-    x = plain(x)
-    context = context_or_default(ctx)
-    held = hold(x, False)
-    return context._compute_quant_params(held.address, source, target.code, x.size, symmetric, quant_min, quant_max)
+    return _compute_quant_params(_FACE, x, dtype, symmetric, quant_min, quant_max, None, ctx)
 
 
 def quantize(
-    x: Array,
+    x: ArrayLike,
     *,
     scale: float,
     zero_point: int,
     dtype: DTypeLike | str,
-    round_mode: str = "nearest",
+    round_mode: RoundModeLike = "nearest",
     seed: int | None = None,
     offset: int = 0,
     quant_min: int | None = None,
@@ -120,7 +114,8 @@ def quantize(
             offset, gives the part of the whole result.
         quant_min: smallest code; by default the smallest of ``dtype``.
         quant_max: largest code; by default the largest of ``dtype``.
-        out: C-contiguous array to write to and return, of the result's shape and dtype.
+        out: array to write to and return, of the result's shape and dtype, with any strides as long as no two
+            elements share memory. The bytes of a packed row lie side by side.
         ctx: context; by default ``Context.get()``.
 
     Returns:
@@ -128,66 +123,27 @@ def quantize(
 
     Raises:
         ValueError: scale, zero point, range, seed, mode or dtype name out of bounds; ``out`` of another shape,
-            read-only, or overlapping ``x``.
+            read-only, overlapping ``x``, or with elements that share memory.
         TypeError: not an array of a float dtype; not a quantized dtype; ``out`` of another dtype.
     """
-    target = target_of(dtype, "dtype")
-    stochastic = is_stochastic(round_mode)
-    if seed is None:
-        seed = fresh_seed() if stochastic else 0
-    context = context_or_default(ctx)
-    # The short way for plain arrays: with out, and for small results without.
-    place = small_output(x, target.storage, target.per_byte) if out is None else out
-    pair = None if place is None else _plain_arrays(x, place, target.per_byte)
-    if pair is not None and place is not None and pair[1] < FLOAT_COUNT and pair[3] == target.stored:
-        in_address, source, address, _, rows, n = pair
-        context._quantize(
-            in_address, source, address, target.code, rows, n,
-            scale, zero_point, stochastic, seed, offset, quant_min, quant_max,
-        )  # fmt: skip
-        return place
-
-    source = float_code(x)
-    given, x = x, plain(x)
-    shape = x.shape
-    code = target.code
-    if target.packed_bits:
-        rows, n = rows_of(shape)
-        shape = packed_shape(shape, target.packed_bits)
-    else:
-        rows, n = 1, x.size
-    if target.field_bits:
-        # Codes one to a byte are those of the 8-bit type in the range of the narrow one, which first checks it all.
-        context._quantize(0, source, 0, code, 1, 0, scale, zero_point, False, seed, offset, quant_min, quant_max)
-        lowest, highest, code = field_range(target)
-        quant_min = lowest if quant_min is None else quant_min
-        quant_max = highest if quant_max is None else quant_max
-    refuse_overlap(given, x, out)
-    out = output(out, shape, target.storage)
-    source_memory, out_memory = hold(x, False), hold(out, True)
-    context._quantize(
-        source_memory.address, source, out_memory.address, code, rows, n,
-        scale, zero_point, stochastic, seed, offset, quant_min, quant_max,
-    )  # fmt: skip
-    if target.field_bits:
-        bytes_of_out = out.view(np.uint8)
-        np.bitwise_and(bytes_of_out, (1 << target.field_bits) - 1, out=bytes_of_out)
-    return out
+    return _quantize(_FACE, x, scale, zero_point, dtype, round_mode, seed, offset, quant_min, quant_max, None, out, ctx)
 
 
 def dequantize(
-    q: Array,
+    q: ArrayLike,
     *,
     scale: float,
     zero_point: int,
     dtype: DTypeLike | str,
-    reduce_op: str = "set",
+    reduce_op: ReduceOpLike = "set",
     source_dtype: DTypeLike | str | None = None,
     shape: Sequence[int] | None = None,
     out: Array | None = None,
     ctx: Context | None = None,
 ) -> Array:
     """Dequantizes: ``(q - zero_point) * scale``, or adds that to ``out``.
+
+    Packed bytes, of 2- and 4-bit codes, need ``source_dtype``.
 
     The difference is exact; it, the product and the sum round once each in the compute type (float64 for a float64
     result, else float32), and the result once more to ``dtype``.
@@ -198,10 +154,11 @@ def dequantize(
         zero_point: within the range of the quantized type.
         dtype: float dtype of the result.
         reduce_op: "set" overwrites ``out``, "add" adds to it.
-        source_dtype: what ``q`` holds, where its dtype does not tell: ``"uint4"`` and so on for packed bytes.
+        source_dtype: ``"uint4"`` and so on, for packed bytes. Without it bytes are 8-bit codes.
         shape: shape of the result, of as many elements as ``q`` holds; by default that of ``q``, for packed bytes with
             as many elements in the last dimension as the bytes can hold. Each row of packed codes begins with a byte.
-        out: C-contiguous array to write to and return, of the result's shape and ``dtype``. "add" needs it.
+        out: array to write to and return, of the result's shape and ``dtype``, with any strides as long as no two
+            elements share memory. "add" needs it.
         ctx: context; by default ``Context.get()``.
 
     Returns:
@@ -209,55 +166,21 @@ def dequantize(
 
     Raises:
         ValueError: scale, zero point, operator or dtype name out of bounds; "add" without ``out``; ``shape`` that
-            does not fit ``q``; ``out`` of another shape, read-only, or overlapping ``q``.
+            does not fit ``q``; ``out`` of another shape, read-only, overlapping ``q``, or with elements that share
+            memory.
         TypeError: not an array of codes; not a float dtype; ``out`` of another dtype.
     """
-    result = float_dtype(dtype, "dtype")
-    place = small_output(q, result) if out is None and source_dtype is None and reduce_op == "set" else out
-    if place is not None:
-        named = None if source_dtype is None else target_of(source_dtype, "source_dtype")
-        per_byte = 1 if named is None else named.per_byte
-        pair = _plain_arrays(q, place, per_byte)
-        if pair is not None and pair[1] >= FLOAT_COUNT and pair[3] == FLOATS[result]:
-            in_address, code, address, real, rows, n = pair
-            whole = shape is None and n % per_byte == 0
-            if whole and (named is None or code == named.stored):
-                if named is not None:
-                    code = named.code
-                add = is_add(reduce_op)
-                context_or_default(ctx)._dequantize(in_address, code, address, real, rows, n, scale, zero_point, add)
-                return place
-
-    source = source_of(q, source_dtype)
-    add = is_add(reduce_op)
-    given, q = q, plain(q)
-    code = source.code
-    size = result_shape(q.shape, shape, source.packed_bits or 8, "q")
-    rows, n = rows_of(size) if source.packed_bits else (1, q.size)
-    if add and out is None:
-        raise ValueError("reduce_op='add' needs out, the array to add to, got out=None")
-    context = context_or_default(ctx)
-    if source.field_bits:
-        context._dequantize(0, code, 0, FLOATS[result], 1, 0, scale, zero_point, add)
-        code = field_range(source)[2]
-        q = q.astype(np.int8 if code == CODES["int8"] else np.uint8)
-    refuse_overlap(given, q, out)
-    out = output(out, size, result)
-    source_memory, out_memory = hold(q, False), hold(out, True)
-    context._dequantize(
-        source_memory.address, code, out_memory.address, FLOATS[result], rows, n, scale, zero_point, add
-    )
-    return out
+    return _dequantize(_FACE, q, scale, zero_point, dtype, reduce_op, source_dtype, shape, out, ctx)
 
 
 def quantize_dequantize(
-    x: Array,
+    x: ArrayLike,
     *,
     scale: float,
     zero_point: int,
     dtype: DTypeLike | str,
-    round_mode: str = "nearest",
-    reduce_op: str = "set",
+    round_mode: RoundModeLike = "nearest",
+    reduce_op: ReduceOpLike = "set",
     seed: int | None = None,
     offset: int = 0,
     quant_min: int | None = None,
@@ -265,13 +188,14 @@ def quantize_dequantize(
     out: Array | None = None,
     ctx: Context | None = None,
 ) -> Array:
-    """``dequantize(quantize(x))`` in one pass, bit for bit, back in the dtype of ``x``: what quantization does to data.
+    """``dequantize(quantize(x))`` in one pass, bit for bit: what quantization does to data.
 
     Args:
         x: float array of any shape.
         scale, zero_point, dtype, round_mode, seed, offset, quant_min, quant_max: as in ``quantize``.
         reduce_op: "set" overwrites ``out``, "add" adds to it.
-        out: C-contiguous array to write to and return, of the shape and dtype of ``x``. "add" needs it.
+        out: array to write to and return, of the shape and dtype of ``x``, with any strides as long as no two
+            elements share memory. It may be ``x`` itself, and nothing else that overlaps it. "add" needs it.
         ctx: context; by default ``Context.get()``.
 
     Returns:
@@ -280,21 +204,6 @@ def quantize_dequantize(
     Raises:
         ValueError, TypeError: as ``quantize`` and ``dequantize``.
     """
-    source = float_code(x)
-    target = target_of(dtype, "dtype")
-    stochastic = is_stochastic(round_mode)
-    add = is_add(reduce_op)
-    given, x = x, plain(x)
-    if add and out is None:
-        raise ValueError("reduce_op='add' needs out, the array to add to, got out=None")
-    if seed is None:
-        seed = fresh_seed() if stochastic else 0
-    context = context_or_default(ctx)
-    refuse_overlap(given, x, out)
-    out = output(out, x.shape, x.dtype)
-    source_memory, out_memory = hold(x, False), hold(out, True)
-    context._quantize_dequantize(
-        source_memory.address, out_memory.address, source, target.code, x.size,
-        scale, zero_point, stochastic, add, seed, offset, quant_min, quant_max,
-    )  # fmt: skip
-    return out
+    return _quantize_dequantize(
+        _FACE, x, scale, zero_point, dtype, round_mode, reduce_op, seed, offset, quant_min, quant_max, None, out, ctx
+    )

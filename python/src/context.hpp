@@ -73,4 +73,13 @@ private:
     piquant_context_t* context_ = nullptr;
 };
 
+// The context that an argument names; the default one for None.
+const Context& context_of(nb::handle ctx);
+
+using Params = nb::typed<nb::tuple, double, nb::int_>;
+
+// Scale and zero point of n elements, laid out as the options say.
+Params params_of(const Context& context, const void* in, std::size_t n, const piquant_options_t& options,
+                 const Call& call);
+
 }  // namespace piquant_python

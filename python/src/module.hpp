@@ -1,4 +1,4 @@
-// The native module: addresses, dtypes and numbers in, exceptions out. Nothing numeric happens here.
+// The native module: arrays and arguments of Python in, calls of the C API, exceptions out. Nothing numeric happens here.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,27 +11,49 @@ namespace nb = nanobind;
 
 namespace piquant_python {
 
-// What a failed call was given, for the words of the exception.
+class Context;
+struct View;
+
+// What a call was given, for the C API and for the words of the exception.
 struct Call {
-    int real = -1;  // float dtype
-    int code = -1;  // quantized dtype
+    int float_dtype = -1;
+    int code_dtype = -1;
     double scale = 0;
+    std::int64_t zero_point = 0;
+    std::size_t n = 0;
+    // As Python gave them. A handle without an object stands for an argument that the call does not have.
     nb::handle scale_given;
-    nb::handle zero_point;
+    nb::handle zero_point_given;
     nb::handle quant_min;
     nb::handle quant_max;
-    std::size_t n = 0;
     nb::handle isa;
+    const char* input = "x";  // name of the argument that is read
+    const View* out = nullptr;
 };
 
-// Raises the Python exception for a status other than PIQUANT_OK.
-[[noreturn]] void raise(piquant_status_t status, const Call& call);
+// errors.cpp: statuses and values as words.
+
+// Throws the Python exception for a status other than PIQUANT_OK.
+[[noreturn]] void throw_status(piquant_status_t status, const Call& call);
 
 inline void check(piquant_status_t status, const Call& call) {
     if (status != PIQUANT_OK) {
-        raise(status, call);
+        throw_status(status, call);
     }
 }
+
+// Clears an error of converting an argument, to be told in our words. An interrupt, or memory that ran out, is thrown on.
+void clear_error();
+
+// repr(value), or the beginning of a long one; never an error of the value's own.
+std::string text(nb::handle value);
+// Name of its type.
+std::string type_of(nb::handle value);
+std::string shape_words(const std::size_t* shape, std::size_t rank);
+// "strides .. for shape ..", as the face of the array counts strides.
+std::string layout_words(const View& view);
+
+// arguments.cpp: what is no array.
 
 // A Python integer as the 64 bits that the C API takes for a zero point or range limit of `dtype`. Integers that do not
 // fit raise `status`, whose words name the allowed range.
@@ -42,14 +64,14 @@ std::uint64_t word_bits(nb::handle value, const char* argument, std::uint64_t lo
                         std::uint64_t highest = UINT64_MAX);
 
 bool flag(nb::handle value, const char* argument);
+bool is_stochastic(nb::handle round_mode);
+bool is_add(nb::handle reduce_op);
+void read_range(nb::handle quant_min, nb::handle quant_max, Call& call, piquant_options_t& options);
+void read_params(nb::handle scale, nb::handle zero_point, Call& call);
 
-double number(nb::handle value, const char* argument);
-
-// repr(value), or the beginning of a long one.
-std::string text(nb::handle value);
-
+void init_calls(nb::module_& m);
 void init_context(nb::module_& m);
-void init_buffer(nb::module_& m);
+void init_face(nb::module_& m);
 void init_measure(nb::module_& m);
 void init_output(nb::module_& m);
 void init_tensors(nb::module_& m);

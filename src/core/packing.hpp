@@ -12,15 +12,10 @@
 namespace piquant {
 namespace {
 
-// The sign bit of a code of `bits` bits; 0 for unsigned ones.
+// The sign bit of a code of `bits` bits; 0 for unsigned ones. A field with this bit flipped is its code in offset
+// binary: code - code_min, a number from 0 on.
 constexpr uint64_t sign_bit(int bits, bool is_signed) {
     return is_signed ? uint64_t{1} << (bits - 1) : 0;
-}
-
-// A zero-extended field to the 64-bit pattern of its code. For signed codes the sign bit is worth -2^(bits - 1) instead
-// of 2^(bits - 1): flipping it adds 2^(bits - 1) to all of them, which the subtraction takes off again.
-constexpr uint64_t field_to_code(uint64_t field, uint64_t sign) {
-    return (field ^ sign) - sign;
 }
 
 // clang-format off

@@ -10,15 +10,15 @@
 //                       w = x ^ (x >> 16)
 //   u(seed, index)      = j even ? w & 0xffff : w >> 16
 //
-// so the words of a period, laid out little-endian, are the u of its elements in order. Philox (Salmon et al., "Parallel
-// random numbers: as easy as 1, 2, 3", SC11) decorrelates seeds and periods, and mix, a hash with two multiplications,
-// makes 192 entries of its keys, once in 65,536 elements. The entries are three wheels of 64, 65 and 63 positions,
-// lengths without a common divisor, so that no two of the 32,768 pairs of a period find them in the same position. A
-// word then costs a multiplication, two exclusive ors and a shift. A random odd factor is universal hashing by
-// multiplication (Dietzfelbinger et al., "A reliable randomized algorithm for the closest-pair problem", J. Algorithms
-// 25, 1997); what is weak about it, the lowest bits of x, reaches one half of w together with its upper bits. Counters
-// of entries advance by 2^32 divided by the golden ratio: by one instead, their upper halves would stay the same, and
-// the first step of mix would do nothing.
+// so the words of a period, laid out little-endian, are the u of its elements in order. Philox (Salmon et al.,
+// "Parallel random numbers: as easy as 1, 2, 3", SC11) decorrelates seeds and periods, and mix, a hash with two
+// multiplications, makes 192 entries of its keys, once in 65,536 elements. The entries are three wheels of 64, 65 and
+// 63 positions, lengths without a common divisor, so that no two of the 32,768 pairs of a period find them in the same
+// position. A word then costs a multiplication, two exclusive ors and a shift. A random odd factor is universal hashing
+// by multiplication (Dietzfelbinger et al., "A reliable randomized algorithm for the closest-pair problem", J.
+// Algorithms 25, 1997); what is weak about it, the lowest bits of x, reaches one half of w together with its upper
+// bits. Counters of entries advance by 2^32 divided by the golden ratio: by one instead, their upper halves would stay
+// the same, and the first step of mix would do nothing.
 #pragma once
 
 #include "core/types.hpp"

@@ -71,13 +71,24 @@ inline uint64_t quantize_element(T x, T inv, const CodeRange& range, uint16_t u)
     return (q < lowest ? lowest : q > highest ? highest : q) ^ mask;
 }
 
-// (q - zero_point) * scale. The difference is exact: a sign and 64 bits of magnitude hold it for every type.
+// A scale for differences of either sign.
 template <class T>
-inline T dequantize_element(uint64_t q, T scale, uint64_t zero_point, bool is_signed) {
-    const bool negative = code_less(q, zero_point, is_signed);
-    const uint64_t distance = negative ? zero_point - q : q - zero_point;
-    const T magnitude = static_cast<T>(distance);
-    return (negative ? -magnitude : magnitude) * scale;
+struct SignedScale {
+    T by_sign[2];
+};
+template <class T>
+inline SignedScale<T> signed_scale(T scale) {
+    return {{scale, -scale}};
+}
+
+// (q - zero_point) * scale, both in offset binary, from the same number on. The difference is exact: a sign and 64 bits
+// of magnitude hold it for every type. There is no branch on its sign, which no CPU could predict: (x ^ negative) -
+// negative is -x or x.
+template <class T>
+inline T dequantize_element(uint64_t q, const SignedScale<T>& scale, uint64_t zero_point) {
+    const uint64_t negative = q < zero_point ? ~uint64_t{0} : 0;
+    const uint64_t distance = ((q - zero_point) ^ negative) - negative;
+    return static_cast<T>(distance) * scale.by_sign[negative & 1];
 }
 
 // The sum of reduce_op "add". Opposite infinities give the NaN that x86 gives, on every machine.

@@ -1,4 +1,4 @@
-// Element types and the plain enums that every room shares.
+// Element types and the enums that every room shares.
 //
 // Linkage: this header and the others in src/core are compiled once per instruction set. Code therefore sits in
 // an unnamed namespace (internal linkage): were it `inline` with external linkage, the linker would keep one copy
@@ -135,13 +135,9 @@ constexpr int code_index(DType t) {
     return static_cast<int>(t) - float_count;
 }
 
-// Position among the code widths. PIQUANT_CODE_WIDTHS are all powers of two from 2 on.
+// Position among the code widths, which are all powers of two from 2 on.
 constexpr int width_index(int bits) {
-    int i = 0;
-    while ((2 << i) != bits) {
-        ++i;
-    }
-    return i;
+    return __builtin_ctz(static_cast<unsigned>(bits)) - 1;
 }
 
 // Codes by how far their values reach, for what never stores them: quantize_dequantize has a kernel for each of these.

@@ -79,23 +79,28 @@ private:
 
 // 2- and 4-bit codes have so few values that a register holds them all: dequantization to 32 bits or less is a table
 // lookup by the raw field. Only AVX2 calculates float32, and sums of the 16-bit formats, from 4-bit codes faster
-// (looks_up_floats). Entry k of the table is what field k % 2^bits stands for.
+// (looks_up_floats). Entry k of the table is what field k % 2^bits stands for, calculated by vectors too: with the
+// scalar function, making it took a tenth of the time of 1,024 elements.
 template <int Bits, class Float>
 class DequantizeTable {
     using Entry = typename Float::storage;
 
 public:
     explicit DequantizeTable(const KernelArgs& a) {
-        for (unsigned k = 0; k < 16; ++k) {
-            const uint64_t code = field_to_code(k % (1u << Bits), sign_bit(Bits, a.is_signed));
-            store_element<Float>(&entries_[k],
-                                 dequantize_element(code, static_cast<float>(a.scale), a.zero_point, a.is_signed));
+        const simd::Difference<float> difference(a, Bits);
+        const simd::f32 scale = simd::splat(static_cast<float>(a.scale));
+        const simd::i32 field_bits = simd::splat_i32((1 << Bits) - 1);
+        for (size_t k = 0; k < 16; k += 2 * simd::lanes) {
+            const simd::i32 fields = simd::lane_numbers() + simd::splat_i32(static_cast<int32_t>(k));
+            const simd::i32 next = fields + simd::splat_i32(simd::lanes);
+            simd::store2<simd::Store::cached, false>(Float{}, &entries_[k], difference(fields & field_bits) * scale,
+                                                     difference(next & field_bits) * scale);
         }
     }
-    const Entry (&entries() const)[16] { return entries_; }
+    const Entry (&entries() const)[16] { return reinterpret_cast<const Entry(&)[16]>(entries_); }
 
 private:
-    Entry entries_[16];
+    Entry entries_[2 * simd::lanes > 16 ? 2 * simd::lanes : 16];
 };
 
 // To float32, and to the 16-bit formats where a sum needs float32 values.

@@ -1,6 +1,6 @@
-// Kernels as loops over the functions of core/semantics.hpp. They are the whole of the scalar instruction set, the model
-// that every other set is compared with, and serve 64-bit codes everywhere: those need 64-bit saturating arithmetic that
-// vector units lack, and eight bytes per element leave a scalar loop near store-bound.
+// Kernels as loops over the functions of core/semantics.hpp. They are the whole of the scalar instruction set, the
+// model that every other set is compared with, and serve 64-bit codes everywhere: those need 64-bit saturating
+// arithmetic that vector units lack, and eight bytes per element leave a scalar loop near store-bound.
 #pragma once
 
 #include <type_traits>
@@ -50,15 +50,13 @@ void quantize(const KernelArgs& a) {
 template <int Bits, class Float, Reduce Reduction>
 void dequantize(const KernelArgs& a) {
     using T = typename Float::compute;
-    const T scale = static_cast<T>(a.scale);
-    const uint64_t zero_point = a.zero_point;
-    const bool is_signed = a.is_signed;
-    const uint64_t sign = sign_bit(Bits, is_signed);
+    const SignedScale<T> scale = signed_scale(static_cast<T>(a.scale));
+    const uint64_t zero_point = a.zero_point - code_min(Bits, a.is_signed);
+    const uint64_t sign = sign_bit(Bits, a.is_signed);
     const auto* in = static_cast<const unsigned char*>(a.in);
     for (size_t i = 0; i < a.n; ++i) {
-        const uint64_t q = field_to_code(load_field<Bits>(in, i), sign);
-        reduce_element<Float, Reduction>(element(a.out, i, Float::bits),
-                                         dequantize_element(q, scale, zero_point, is_signed));
+        const uint64_t q = load_field<Bits>(in, i) ^ sign;
+        reduce_element<Float, Reduction>(element(a.out, i, Float::bits), dequantize_element(q, scale, zero_point));
     }
 }
 
@@ -67,15 +65,16 @@ template <class Float, Round Rounding, Reduce Reduction>
 void quantize_dequantize(const KernelArgs& a) {
     using T = typename Float::compute;
     const T inverse = static_cast<T>(a.inverse);
-    const T scale = static_cast<T>(a.scale);
+    const SignedScale<T> scale = signed_scale(static_cast<T>(a.scale));
     const CodeRange range = range_of(a);
+    const uint64_t mask = order_mask(a.is_signed);
     WordsFor<Rounding> words(a.seed, a.offset, a.n);
     for (size_t i = 0; i < a.n; ++i) {
         const uint16_t u = words.next();
         const T x = load_element<Float>(element(a.in, i, Float::bits));
         const uint64_t q = quantize_element<Rounding>(x, inverse, range, u);
         reduce_element<Float, Reduction>(element(a.out, i, Float::bits),
-                                         dequantize_element(q, scale, range.zero_point, range.is_signed));
+                                         dequantize_element(q ^ mask, scale, range.zero_point ^ mask));
     }
 }
 

@@ -102,14 +102,15 @@ public:
     }
 
 private:
-    // An odd start takes the upper half of one pair's word and the lower half of the next one's, at twice the cost.
-    PIQUANT_INLINE simd::words<Interleaved> words_at(size_t ahead) const {
+    // The words of elements from that many pairs after the position on. An odd start takes the upper half of one pair's
+    // word and the lower half of the next one's, at twice the cost.
+    PIQUANT_INLINE simd::words<Interleaved> words_at(size_t pairs) const {
         using namespace simd;
-        i32 x = product(ahead);
+        i32 x = product(pairs);
         const i32 lower = shift_right_logical<16>(x);
         i32 upper = lower;
         if (odd_) [[unlikely]] {
-            const i32 following = product(ahead + 1);
+            const i32 following = product(pairs + 1);
             x = shift_left<16>(following ^ shift_right_logical<16>(following));
             upper = shift_right_logical<16>(x);
         }
@@ -117,10 +118,10 @@ private:
     }
 
     // The word of a pair but for its last step, which leaves the upper half alone.
-    PIQUANT_INLINE simd::i32 product(size_t ahead) const {
+    PIQUANT_INLINE simd::i32 product(size_t pairs) const {
         using namespace simd;
-        return mul_low(at(wheels_.left, left_, ahead) ^ at(wheels_.right, right_, ahead),
-                       at(wheels_.factor, factor_, ahead));
+        return mul_low(at(wheels_.left, left_, pairs) ^ at(wheels_.right, right_, pairs),
+                       at(wheels_.factor, factor_, pairs));
     }
 
     // Positions count bytes from the end of the wheel, so below zero: addresses take them as they are, and the sign of
@@ -128,9 +129,9 @@ private:
     template <uint32_t Size>
     static constexpr ptrdiff_t start = -static_cast<ptrdiff_t>(Size * sizeof(uint32_t));
     template <size_t Length>
-    PIQUANT_INLINE static simd::i32 at(const uint32_t (&wheel)[Length], ptrdiff_t position, size_t ahead) {
+    PIQUANT_INLINE static simd::i32 at(const uint32_t (&wheel)[Length], ptrdiff_t position, size_t pairs) {
         constexpr size_t size = Length - Wheels::beyond;
-        return simd::load_i32(reinterpret_cast<const unsigned char*>(wheel + size + ahead) + position);
+        return simd::load_i32(reinterpret_cast<const unsigned char*>(wheel + size + pairs) + position);
     }
 
     PIQUANT_INLINE void turn(size_t pairs) {

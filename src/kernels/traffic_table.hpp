@@ -1,5 +1,5 @@
-// The table of traffic twins that each instruction set with vectors exports. Benchmarks and tests link them; the library
-// does not.
+// The table of traffic twins that each instruction set with vectors exports. Benchmarks and tests link them; the
+// library does not.
 #pragma once
 
 #include "kernels/table.hpp"

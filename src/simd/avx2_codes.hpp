@@ -168,7 +168,8 @@ inline loose<Interleaved ? 8 : 4> narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero
 }
 
 // Upper halves of a + u and b + v, u and v the random words, plus `zero`: in element order where the vectors
-// interleave, else as packing leaves them. The shift makes the saturation of packing idle.
+// interleave, else as packing leaves them. After the shift no lane exceeds 16 bits, so packing does not
+// saturate.
 template <bool Interleaved>
 inline __m256i upper_halves(i32 a, i32 b, words<Interleaved> w, bytes zero) {
     i32 u;

@@ -141,7 +141,7 @@ inline void store2(float64, void* p, f64 a, f64 b) {
     put512<Storing>(d + 2 * width, _mm512_castpd_si512(b.lo));
     put512<Storing>(d + 3 * width, _mm512_castpd_si512(b.hi));
 }
-// Through the caches each half goes by itself; a streaming store writes a whole line.
+// Through the caches each half goes by itself; a non-temporal store writes a whole line.
 template <Store Storing, bool Interleaved>
 inline void store2(float16, void* p, f32 a, f32 b) {
     const __m256i lo = _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

@@ -1,5 +1,5 @@
-// Codes as pairs of evens and odds, for the instruction sets where some type interleaves. They include this behind their
-// own words.
+// Codes as pairs of evens and odds, for the instruction sets where some type interleaves. They include this behind
+// their own words.
 #pragma once
 
 namespace piquant {

@@ -63,7 +63,7 @@ inline i32 load_i32(const void* p) {
 
 // There is no store that bypasses the caches: stnp only hints that the line will not be read soon, needs pairs of
 // registers, and has no intrinsic. It is not needed either: cores detect runs of whole written lines and stop fetching
-// them. So streaming stores are ordinary ones, and there is nothing to drain.
+// them. So non-temporal stores are ordinary ones, and there is nothing to drain.
 inline void touch(bytes b) {
     __asm__ volatile("" : : "w"(b.v));
 }
@@ -256,11 +256,11 @@ inline i32 operator+(i32 a, i32 b) {
 inline i32 operator-(i32 a, i32 b) {
     return {vsubq_s32(a.v, b.v)};
 }
-inline i32 operator^(i32 a, i32 b) {
-    return {veorq_s32(a.v, b.v)};
-}
 inline i32 operator&(i32 a, i32 b) {
     return {vandq_s32(a.v, b.v)};
+}
+inline i32 operator^(i32 a, i32 b) {
+    return {veorq_s32(a.v, b.v)};
 }
 inline i32 mul_low(i32 a, i32 b) {
     return {vmulq_s32(a.v, b.v)};

@@ -93,7 +93,7 @@ inline f32 load(bfloat16, const void* p) {
 //   lower   mmm0000000000000
 //
 // A subnormal m * 2^-24 would read as 2^-15 * (1 + m / 1024). It takes the exponent of 2^-14 instead, and 2^-14 of the
-// same sign off again, which is exact. -0 becomes +0, which nobody can see: quantization makes an integer of it, and
+// same sign off again, which is exact. -0 becomes +0, which changes no result: quantization makes an integer of it, and
 // what `add` adds is never -0. (Multiplying by 2^112 would be shorter, but its float32-subnormal operands trap to
 // microcode, about 150 cycles each time.) The subtraction quiets NaNs.
 inline void load2(float16, const void* p, f32& a, f32& b) {

@@ -126,7 +126,8 @@ inline bytes narrow4(i32 a, i32 b, i32 c, i32 d, bytes zero) {
     const __m128i cd = _mm_add_epi16(_mm_packs_epi32(c.v, d.v), zero.v);
     return {_mm_packus_epi16(ab, cd)};
 }
-// Upper halves of a + u and b + v, u and v the random words. The shift makes the saturation of packing idle.
+// Upper halves of a + u and b + v, u and v the random words. After the shift no lane exceeds 16 bits, so packing does
+// not saturate.
 inline __m128i upper_halves(i32 a, i32 b, words<false> w) {
     i32 u;
     i32 v;

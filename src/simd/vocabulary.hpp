@@ -28,7 +28,7 @@
 //              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
 //              from_pattern<f32>(i32 x)    the float of that pattern
 //              from_pattern<f64>(i32 x)    2^52 + x, which is unsigned: the double with x below the upper half of 2^52
-//   integer    splat_i32, + -, ^, &, xor3, mul_low, max, shift_left<k>,
+//   integer    splat_i32, + - & ^, xor3, mul_low, max, shift_left<k>,
 //              shift_right_logical<k>, shift_right_arithmetic<k>
 //   words      lane_numbers()              0 .. lanes - 1
 //              make_words<Interleaved>(x, lower, upper)    in each lane the words of two neighbours: the lower half of
@@ -65,9 +65,9 @@
 //              entries_of(i32, table32)    the entries that the low bits stand for
 //
 // All results but pairs and loose codes are in element order. Pointers need no alignment, except that
-// Store::non_temporal wants whole 64-byte lines written back to back from an aligned address. The scalar instruction set
-// has no vectors and no header here: its kernels are the element loops of kernels/elementwise.hpp, the model that the
-// others are compared with.
+// Store::non_temporal wants whole 64-byte lines written back to back from an aligned address. The scalar instruction
+// set has no vectors and no header here: its kernels are the element loops of kernels/elementwise.hpp, the model that
+// the others are compared with.
 #pragma once
 
 #include "core/types.hpp"

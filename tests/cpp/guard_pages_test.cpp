@@ -3,8 +3,8 @@
 // by one.
 //
 // Each length of each kernel meets 4 + 2 placements: both buffers against the guards behind them and before them,
-// cached and non-temporal, the whole range of codes and a narrower one; and PIQUANT_GUARD_PAIRS (1 by default, 4096 is all)
-// pairs of misalignments, taken in turn.
+// cached and non-temporal, the whole range of codes and a narrower one; and PIQUANT_GUARD_PAIRS (1 by default, 4096 is
+// all) pairs of misalignments, taken in turn.
 #include <gtest/gtest.h>
 
 #include <sys/wait.h>

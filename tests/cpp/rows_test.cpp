@@ -33,8 +33,8 @@ public:
         // Codes with the bits above them, as kernels of 8 bits leave them.
         Bytes tile(rows * columns + tile_slack);
         for (unsigned char& code : tile) {
-            const uint64_t field = random_() & ((1u << Bits) - 1);
-            code = static_cast<unsigned char>(field_to_code(field, sign_bit(Bits, is_signed)));
+            const uint64_t above_lowest = random_() & ((1u << Bits) - 1);
+            code = static_cast<unsigned char>(code_min(Bits, is_signed) + above_lowest);
         }
         Bytes before(bytes);
         for (unsigned char& b : before) {

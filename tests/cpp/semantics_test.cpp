@@ -141,6 +141,7 @@ void check_product() {
 template <class T>
 void check_dequantize(int bits, bool is_signed) {
     std::mt19937_64 random(2);
+    const uint64_t mask = order_mask(is_signed);
     const uint64_t lo = code_min(bits, is_signed);
     const uint64_t hi = code_max(bits, is_signed);
     std::vector<uint64_t> codes = {lo, lo + 1, lo + 2, 0, lo + (hi - lo) / 2, lo + (hi - lo) / 2 + 1, hi - 1, hi};
@@ -155,7 +156,7 @@ void check_dequantize(int bits, bool is_signed) {
                 const T scale = static_cast<T>(s);
                 const T expected =
                     static_cast<T>(static_cast<exact::Wide>(rounded_difference) * static_cast<exact::Wide>(scale));
-                const T actual = dequantize_element(q, scale, zero, is_signed);
+                const T actual = dequantize_element(q ^ mask, signed_scale(scale), zero ^ mask);
                 ASSERT_TRUE(actual == expected || (actual != actual && expected != expected))
                     << "q " << q << " zero point " << zero << " scale " << scale << ": " << actual << ", not "
                     << expected;
@@ -231,9 +232,8 @@ TEST(QuantizeElement, SixtyFourBitSumsAreExact) {
     EXPECT_EQ(signed_sum(-0x1p64, highest), INT64_MIN);
     EXPECT_EQ((quantize_element<Round::nearest>(-0x1p63, 1.0, {~uint64_t{0}, 0, ~uint64_t{0}, false}, 0)),
               0x7fffffffffffffffu);
-    EXPECT_EQ(dequantize_element(highest, 1.0, lowest, true), 0x1p64);
-    EXPECT_EQ(dequantize_element(lowest, 1.0, highest, true), -0x1p64);
-    EXPECT_EQ(dequantize_element(uint64_t{0}, 1.0, ~uint64_t{0}, false), -0x1p64);
+    EXPECT_EQ(dequantize_element(~uint64_t{0}, signed_scale(1.0), 0), 0x1p64);
+    EXPECT_EQ(dequantize_element(0, signed_scale(1.0), ~uint64_t{0}), -0x1p64);
 }
 
 // All 65,536 words: the number of them that round up is the fraction in 65536ths.

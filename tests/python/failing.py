@@ -82,7 +82,7 @@ for name in CALLS:
     python = python_failures(name)
     assert native > 0
     assert one_only > 0
-    assert python > 0
+    assert python > 0 or name == "params"  # which needs none that the interpreter does not keep at hand
     print(f"{name}: {native} allocations of C++ can fail, {one_only} one by one, {python} of Python")
 granted = cpp_failures("quantize", one=0, threads=True)
 assert granted == 2, granted

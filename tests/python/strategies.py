@@ -90,6 +90,36 @@ def placed(draw: Any, flat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @st.composite
+def rooms(
+    draw: Any, dtype: np.dtype, shape: tuple[int, ...], *, packed_rows: bool, backwards: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """A view of a shape in a layout whose elements share no memory, and the memory around it.
+
+    The bytes of packed rows lie side by side.
+    """
+    order = list(draw(st.permutations(range(len(shape))))) if draw(st.booleans()) else list(range(len(shape)))
+    steps, ends = [1] * len(shape), [0] * len(shape)
+    if draw(st.booleans()):
+        steps = [draw(st.integers(1, 3)) for _ in shape]
+        ends = [draw(st.integers(0, 2)) for _ in shape]
+    if packed_rows and shape:
+        order.remove(len(shape) - 1)
+        order.append(len(shape) - 1)
+        steps[-1] = 1
+    sizes = [n * step + end for n, step, end in zip(shape, steps, ends, strict=True)]
+    shift = draw(st.integers(0, 2)) * 16 + (draw(st.integers(0, 7)) if backwards else 0)
+    nbytes = math.prod(sizes) * dtype.itemsize
+    memory = np.full(-(-(nbytes + 96) // 16) * 16, 0xA5, np.uint8)
+    room = memory[shift : shift + nbytes].view(dtype).reshape([sizes[d] for d in order])
+    view = room.transpose(np.argsort(order))
+    view = view[(..., *(slice(0, n * step, step) for n, step in zip(shape, steps, strict=True)))]
+    if backwards:
+        for d in range(len(shape) - packed_rows):
+            view = np.flip(view, d) if draw(st.integers(0, 3)) == 0 else view
+    return view, memory
+
+
+@st.composite
 def floats(draw: Any, real: str, scale: float, target: str) -> np.ndarray:
     shape = draw(shapes)
     data = cases.floats(real, scale, target, math.prod(shape), draw(st.integers(0, 2**32 - 1)))

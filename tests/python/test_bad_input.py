@@ -122,9 +122,9 @@ def test_wrong_element_types(face):
     for function, _, right, _ in calls(face):
         dequantizes = function is face.dequantize
         wrong = X[face] if dequantizes else Q[face]
-        with pytest.raises(TypeError, match=r"(x|q) must|the dtype of (x|q) must"):
+        with pytest.raises(TypeError, match=r"(x|q|tensor) must|the dtype of (x|q) must"):
             function(wrong, **right)
-        for junk in (None, 3, [1.0], "text"):
+        for junk in (None, 3, {1.0}, "text", *([[1.0]] if face is not NUMPY else [])):
             with pytest.raises(TypeError, match=r"must .* got"):
                 function(junk, **right)
         x = Q[face] if dequantizes else X[face]
@@ -163,11 +163,11 @@ def test_parameters_of_impossible_data(face):
         BUFFERS: lambda v: array.array("d", v),
     }[face]
     for bad in (float("nan"), float("inf"), float("-inf")):
-        with pytest.raises(ValueError, match=r"x must be finite .* holds NaN or infinity"):
+        with pytest.raises(ValueError, match=r"(x|tensor) must be finite .* holds NaN or infinity"):
             face.compute_quant_params(make([1.0] * 500 + [bad] + [2.0] * 70), dtype=U8[face])
-    with pytest.raises(ValueError, match="x must have at least one element"):
+    with pytest.raises(ValueError, match=r"(x|tensor) must have at least one element"):
         face.compute_quant_params(make([]), dtype=U8[face])
-    with pytest.raises(ValueError, match="x spans more than"):
+    with pytest.raises(ValueError, match=r"(x|tensor) spans more than"):
         face.compute_quant_params(make([-1.7e308, 1.7e308]), dtype=U8[face], quant_min=0, quant_max=1)
     with pytest.raises(ValueError, match="symmetric codes of uint8"):
         face.compute_quant_params(make([1.0]), dtype=U8[face], symmetric=True, quant_max=100)
@@ -180,9 +180,14 @@ def test_outputs_torch():
         (torch.zeros(4, 6), TypeError, "out must be of torch.uint8, got torch.float32"),
         (torch.zeros(6, 4, dtype=torch.uint8), ValueError, r"out must have shape \(4, 6\), got \(6, 4\)"),
         (
-            torch.zeros(6, 4, dtype=torch.uint8).t(),
+            torch.zeros(1, 6, dtype=torch.uint8).expand(4, 6),
             ValueError,
-            r"out must be whole and contiguous, got strides \(1, 4\)",
+            r"out must have memory of its own for each element, got strides \(0, 1\) for shape \(4, 6\)",
+        ),
+        (
+            torch.zeros(9, dtype=torch.uint8).unfold(0, 6, 1),
+            ValueError,
+            r"out must have memory of its own for each element, got strides \(1, 1\) for shape \(4, 6\)",
         ),
         (
             torch.zeros(4, 6, dtype=torch.uint8, device="meta"),
@@ -209,8 +214,11 @@ def test_outputs_numpy():
     for out, exception, words in [
         (np.zeros((4, 6), np.int8), TypeError, "out must be of uint8"),
         (np.zeros((6, 4), np.uint8), ValueError, r"out must have shape \(4, 6\), got \(6, 4\)"),
-        (np.zeros((6, 4), np.uint8).T, ValueError, "out must be C-contiguous"),
-        (np.zeros((4, 6), np.uint8)[::-1], ValueError, "out must be C-contiguous"),
+        (
+            np.lib.stride_tricks.as_strided(np.zeros(9, np.uint8), (4, 6), (-1, 1)),
+            ValueError,
+            r"out must have memory of its own for each element, got strides \(-1, 1\) for shape \(4, 6\)",
+        ),
         (read_only, ValueError, "out must be writeable"),
         (x.view(np.uint8).reshape(-1)[3:27].reshape(4, 6), ValueError, "out must not overlap"),
     ]:
@@ -257,8 +265,14 @@ def test_outputs_buffers():
     for out, exception, words in [
         (bytes(8), BufferError, "out must be writable, got a read-only bytes"),
         (bytearray(7), ValueError, r"out must have 8 bytes for uint8 of shape \(8,\), got 7"),
-        (memoryview(bytearray(16))[::2], BufferError, "out must be C-contiguous"),
-        (memoryview(bytearray(8))[::-1], BufferError, "out must be C-contiguous"),
+        (memoryview(bytearray(32))[::4].cast, TypeError, "out must support the buffer protocol"),
+        (memoryview(array.array("f", [0] * 8))[::-1], TypeError, "out must hold bytes or items of uint8"),
+        (memoryview(bytearray(8)).cast("B", (4, 2))[::2], ValueError, "out must have 8 bytes .* got 4"),
+        (
+            memoryview(bytearray(32)).cast("B", (16, 2))[::4],
+            BufferError,
+            r"C-contiguous or have shape \(8,\), got strides",
+        ),
         (memoryview(X[BUFFERS]).cast("B")[4:12], ValueError, "out must not overlap"),
     ]:
         with pytest.raises(exception, match=words):
@@ -294,11 +308,12 @@ def test_copies_and_results_beyond_all_memory():
     wide = torch.zeros(1).expand(1 << 60)
     right = {"scale": 1.0, "zero_point": 0, "dtype": torch.uint8}
     for function in (piquant.torch.quantize, piquant.torch.quantize_dequantize):
-        with pytest.raises(MemoryError, match=r"x of shape \(1152921504606846976,\) has no room"):
+        with pytest.raises(MemoryError, match=r"the result of shape \(1152921504606846976,\) .* has no room"):
             function(wide, **right)
-    with pytest.raises(MemoryError, match=r"x of shape .* has no room"):
-        piquant.torch.compute_quant_params(wide, dtype=torch.uint8)
-    with pytest.raises(MemoryError, match=r"q of shape .* has no room"):
+    assert piquant.torch.compute_quant_params(wide, dtype=torch.uint8) == (1.0, 0)  # nothing is copied
+    with pytest.raises(MemoryError, match=r"tensor of shape .* has no room in memory as a copy"):
+        piquant.torch.compute_quant_params(torch._neg_view(wide), dtype=torch.uint8)
+    with pytest.raises(MemoryError, match=r"the result of shape .* has no room"):
         piquant.torch.dequantize(
             torch.zeros(1, dtype=torch.uint8).expand(1 << 60), **(right | {"dtype": torch.float32})
         )

@@ -119,20 +119,32 @@ import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("torch", "numpy", "ml_dtypes"):
-            raise ImportError(name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name.split(".")[0])
 sys.meta_path.insert(0, Block())
 import array, os, piquant
 assert len(os.listdir("/proc/self/task")) == 1, "import must start no thread"
 q = piquant.quantize(array.array("f", [0.0, 1.0, 2.0]), scale=1.0, zero_point=0, dtype="uint4")
 assert q == bytes([0x10, 0x02]), q
-try:
-    piquant.torch
-except ImportError as error:
-    print("no torch:", error)
+assert not hasattr(piquant, "torch") and not hasattr(piquant, "numpy")
+for name in ("torch", "numpy"):
+    try:
+        __import__(f"piquant.{name}")
+    except ModuleNotFoundError as error:
+        assert error.name == name
+        print(error)
+    try:
+        getattr(piquant, name)
+    except AttributeError as error:
+        print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("no torch")
+    assert done.stdout.splitlines() == [
+        "piquant.torch needs torch: pip install 'pypiquant[torch]'",
+        "module 'piquant' has no attribute 'torch': piquant.torch needs torch: pip install 'pypiquant[torch]'",
+        "piquant.numpy needs numpy: pip install 'pypiquant[numpy]'",
+        "module 'piquant' has no attribute 'numpy': piquant.numpy needs numpy: pip install 'pypiquant[numpy]'",
+    ]
 
 
 def test_import_brings_neither_torch_nor_numpy():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from piquant import _native
-from piquant._dtypes import BITS, CODES
+from piquant._dtypes import BITS, DTYPE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ class Cell:
     @property
     def bytes_per_element(self) -> float:
         """Read and written, the output's read of "add" included."""
-        real, code = BITS[CODES[self.real]] / 8, BITS[CODES[self.code]] / 8
+        real, code = BITS[DTYPE_ID[self.real]] / 8, BITS[DTYPE_ID[self.code]] / 8
         return {"params": real, "add": 2 * real + code}.get(self.operation, real + code)
 
     @property
@@ -82,9 +82,9 @@ class Arena:
         if self._holds == dtype:
             return
         offset = self.address(0) - self._blocks[0].__array_interface__["data"][0]
-        if CODES[dtype] >= len(FLOATS):
+        if DTYPE_ID[dtype] >= len(FLOATS):
             codes = np.random.default_rng(1).integers(0, 256, 1 << 16, dtype=np.uint8)
-            nbytes = self.n * BITS[CODES[dtype]] // 8
+            nbytes = self.n * BITS[DTYPE_ID[dtype]] // 8
             self._blocks[0][offset : offset + nbytes] = np.resize(codes, nbytes)
         elif dtype == "bfloat16":
             self._view(offset, np.uint16)[:] = self._sample.view(np.uint32) >> 16
@@ -136,12 +136,12 @@ def time_cells(context: Context, cells: tuple[Cell, ...], arena: Arena, rounds: 
     source, target = (first.real, first.code) if first.reads_real else (first.code, first.real)
     arena.fill(source)
     into = 0 if first.operation == "params" else arena.address(1)
-    zero_point = 0 if first.code.startswith("int") else 1 << (BITS[CODES[first.code]] - 1)
+    zero_point = 0 if first.code.startswith("int") else 1 << (BITS[DTYPE_ID[first.code]] - 1)
 
     def seconds(what: int, operation: str) -> float:
         return statistics.median(
             _native.measure(
-                context, what, arena.address(0), CODES[source], into, CODES[target], arena.n,
+                context, what, arena.address(0), DTYPE_ID[source], into, DTYPE_ID[target], arena.n,
                 0.02, zero_point, operation == "stochastic", operation == "add", repeats,
             )
         )  # fmt: skip

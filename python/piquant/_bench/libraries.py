@@ -24,7 +24,7 @@ import numpy as np
 import piquant.numpy
 from piquant._bench.cells import Cell
 from piquant._context import Context
-from piquant._dtypes import BITS, CODES
+from piquant._dtypes import BITS, DTYPE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class Data:
 
     def packed(self, cell: Cell) -> NDArray[np.uint8]:
         """Room for the codes of a cell."""
-        return self.to_codes[: (self.n * BITS[CODES[cell.code]] + 7) // 8]
+        return self.to_codes[: (self.n * BITS[DTYPE_ID[cell.code]] + 7) // 8]
 
     def arrays(self, cell: Cell) -> tuple[NDArray[Any], NDArray[Any]]:
         """What a cell reads and writes."""
@@ -120,7 +120,7 @@ def _memory(setup: Setup) -> Prepare:
         calls: Calls = {}
         for task in TASKS:
             cell = task.cell
-            source, target = CODES[cell.source], CODES[cell.code if cell.reads_real else cell.real]
+            source, target = DTYPE_ID[cell.source], DTYPE_ID[cell.code if cell.reads_real else cell.real]
             reads, writes = data.arrays(cell)
             into = 0 if cell.operation == "params" else writes.ctypes.data
             calls[task] = partial(ctx._move_traffic, reads.ctypes.data, source, into, target, data.n, False)

@@ -1,0 +1,228 @@
+#include <nanobind/stl/string.h>
+
+#include <string>
+
+#include "context.hpp"
+#include "match.hpp"
+#include "unlocked.hpp"
+
+// The four functions of every face: look at the arrays, match them, make a result where none is given, run, return it.
+namespace piquant_python {
+namespace {
+
+using namespace std::string_literals;
+
+const DType* told_dtype(const Face& face, nb::handle source_dtype, bool wants_float) {
+    return source_dtype.is_none() ? nullptr : &face.dtype(source_dtype, "source_dtype", wants_float);
+}
+
+// The seed of a stochastic call without one is drawn when nothing can be wrong any more.
+void read_words(nb::handle seed, nb::handle offset, piquant_options_t& options) {
+    options.offset = word_bits(offset, "offset");
+    if (!seed.is_none()) {
+        options.seed = word_bits(seed, "seed");
+    }
+}
+
+void draw_seed(const Face& face, nb::handle seed, piquant_options_t& options) {
+    if (seed.is_none() && options.round_mode == PIQUANT_STOCHASTIC) {
+        options.seed = word_bits(face.draw_seed(), "seed");
+    }
+}
+
+void read_reduce_op(nb::handle reduce_op, nb::handle out, const Face& face, piquant_options_t& options) {
+    if (is_add(reduce_op)) {
+        if (out.is_none()) {
+            throw nb::value_error(
+                ("reduce_op='add' needs out, the "s + face.array + " to add to, got out=None").c_str());
+        }
+        options.reduce_op = PIQUANT_ADD;
+    }
+}
+
+// What a call returns, after it has run: the given output, of which the framework is told, or the new one.
+nb::object finish(piquant_status_t status, const Arrays& arrays, nb::handle out, nb::object&& made) {
+    check(status, arrays.call);
+    if (out.is_none()) {
+        return std::move(made);
+    }
+    arrays.face.tell_written(out);
+    return nb::borrow(out);
+}
+
+nb::object quantize(const Face& face, nb::handle x, nb::handle scale, nb::handle zero_point, nb::handle dtype,
+                    nb::handle round_mode, nb::handle seed, nb::handle offset, nb::handle quant_min,
+                    nb::handle quant_max, nb::handle source_dtype, nb::handle out, nb::handle ctx) {
+    Call call;
+    piquant_options_t options = PIQUANT_OPTIONS_INIT;
+    const DType& code = face.dtype(dtype, "dtype", false);
+    Arrays arrays(face, call, options, x, face.floats, {Role::floats, told_dtype(face, source_dtype, true)});
+    options.round_mode = is_stochastic(round_mode) ? PIQUANT_STOCHASTIC : PIQUANT_NEAREST;
+    read_words(seed, offset, options);
+    const Context& context = context_of(ctx);
+    arrays.find_input();
+    call.float_dtype = arrays.in.type->id;
+    call.code_dtype = code.id;
+    read_range(quant_min, quant_max, call, options);
+    read_params(scale, zero_point, call);
+    nb::object made = arrays.find_output(out, code, Shape(arrays.in), true);
+    arrays.lay_out(&code);
+    draw_seed(face, seed, options);
+    piquant_status_t status;
+    {
+        const Unlocked unlocked(call.n);
+        status = piquant_quantize(context.get(), arrays.in.data, c_dtype(call.float_dtype), arrays.out.data,
+                                  c_dtype(code.id), call.n, call.scale, call.zero_point, &options);
+    }
+    return finish(status, arrays, out, std::move(made));
+}
+
+// The type of the codes in an array: what it tells, or what the caller says of the bytes that it holds.
+const DType& code_type(const View& in, const DType* told, nb::handle source_dtype, const Face& face) {
+    if (told == nullptr) {
+        return *in.type;
+    }
+    if (!face.flat_outputs && !told->storage.is(in.type->storage)) {
+        throw nb::type_error(("source_dtype "s + text(source_dtype) + " is stored as " +
+                              nb::str(told->storage).c_str() + ", but " + face.codes + " is of " +
+                              nb::str(in.type->storage).c_str())
+                                 .c_str());
+    }
+    return *told;
+}
+
+// The shape of the elements that codes of shape `stored` stand for, if the caller gave one.
+Shape shape_told(const Shape& stored, nb::handle shape, const DType& code, bool could_be_packed, const Face& face) {
+    static PyObject* const told_shape = nb::object(nb::module_::import_("piquant._dtypes").attr("told_shape")).release().ptr();
+    const int bits = code.is_packed() && !code.carries_params ? piquant_dtype_bits(c_dtype(code.id)) : 8;
+    return Shape(nb::cast<nb::tuple>(nb::handle(told_shape)(stored.tuple(), shape, bits, face.codes, could_be_packed)));
+}
+
+nb::object dequantize(const Face& face, nb::handle q, nb::handle scale, nb::handle zero_point, nb::handle dtype,
+                      nb::handle reduce_op, nb::handle source_dtype, nb::handle shape, nb::handle out, nb::handle ctx) {
+    Call call;
+    piquant_options_t options = PIQUANT_OPTIONS_INIT;
+    const DType& result = face.dtype(dtype, "dtype", true);
+    const DType* const told = told_dtype(face, source_dtype, false);
+    Arrays arrays(face, call, options, q, face.codes, {Role::codes, told});
+    View& in = arrays.in;
+    read_reduce_op(reduce_op, out, face, options);
+    const Context& context = context_of(ctx);
+    arrays.find_input();
+    const DType& code = code_type(in, told, source_dtype, face);
+    call.float_dtype = result.id;
+    call.code_dtype = code.id;
+    read_params(scale, zero_point, call);
+    if (in.type->carries_params) {
+        check(piquant_check(c_dtype(result.id), c_dtype(code.id), call.scale, call.zero_point, &options), call);
+        face.compare_params(q, face.codes, call);
+    }
+    const bool packed = code.is_packed() && !code.carries_params;
+    Shape elements(in);
+    if (!shape.is_none()) {
+        elements = shape_told(elements, shape, code, told == nullptr && code.id == PIQUANT_UINT8, face);
+    } else if (packed) {
+        elements = elements.unpacked(code);
+    }
+    const bool alike = in.has_shape(elements.sizes, elements.rank);
+    const Shape stored = packed ? elements.packed(code) : elements;
+    if (!in.has_shape(stored.sizes, stored.rank)) {
+        if (!in.contiguous) {
+            face.make_contiguous(q, face.codes, arrays.wanted, in);
+        }
+        in.set_shape(stored.sizes, stored.rank);
+    }
+    nb::object made = arrays.find_output(out, result, elements, alike);
+    arrays.lay_out(&code);
+    piquant_status_t status;
+    {
+        const Unlocked unlocked(call.n);
+        status = piquant_dequantize(context.get(), in.data, c_dtype(code.id), arrays.out.data, c_dtype(result.id),
+                                    call.n, call.scale, call.zero_point, &options);
+    }
+    return finish(status, arrays, out, std::move(made));
+}
+
+nb::object quantize_dequantize(const Face& face, nb::handle x, nb::handle scale, nb::handle zero_point,
+                               nb::handle dtype, nb::handle round_mode, nb::handle reduce_op, nb::handle seed,
+                               nb::handle offset, nb::handle quant_min, nb::handle quant_max, nb::handle source_dtype,
+                               nb::handle out, nb::handle ctx) {
+    Call call;
+    piquant_options_t options = PIQUANT_OPTIONS_INIT;
+    const DType& code = face.dtype(dtype, "dtype", false);
+    Arrays arrays(face, call, options, x, face.floats, {Role::floats, told_dtype(face, source_dtype, true)});
+    options.round_mode = is_stochastic(round_mode) ? PIQUANT_STOCHASTIC : PIQUANT_NEAREST;
+    read_reduce_op(reduce_op, out, face, options);
+    read_words(seed, offset, options);
+    const Context& context = context_of(ctx);
+    arrays.find_input();
+    const DType& type = *arrays.in.type;
+    call.float_dtype = type.id;
+    call.code_dtype = code.id;
+    read_range(quant_min, quant_max, call, options);
+    read_params(scale, zero_point, call);
+    nb::object made = arrays.find_output(out, type, Shape(arrays.in), true);
+    arrays.lay_out(nullptr);
+    draw_seed(face, seed, options);
+    piquant_status_t status;
+    {
+        const Unlocked unlocked(call.n);
+        status = piquant_quantize_dequantize(context.get(), arrays.in.data, arrays.out.data, c_dtype(type.id),
+                                             c_dtype(code.id), call.n, call.scale, call.zero_point, &options);
+    }
+    return finish(status, arrays, out, std::move(made));
+}
+
+nb::typed<nb::tuple, double, nb::int_> compute_quant_params(const Face& face, nb::handle x, nb::handle dtype,
+                                                            nb::handle symmetric, nb::handle quant_min,
+                                                            nb::handle quant_max, nb::handle source_dtype,
+                                                            nb::handle ctx) {
+    Call call;
+    piquant_options_t options = PIQUANT_OPTIONS_INIT;
+    const DType& code = face.dtype(dtype, "dtype", false);
+    call.code_dtype = code.id;
+    const Wanted wanted{Role::floats, told_dtype(face, source_dtype, true)};
+    options.symmetric = flag(symmetric, "symmetric") ? 1 : 0;
+    read_range(quant_min, quant_max, call, options);
+    const Context& context = context_of(ctx);
+    View in;
+    call.input = face.floats;
+    face.view(x, face.floats, wanted, in);
+    if (!in.contiguous) {
+        options.rank = in.rank;
+        options.shape = in.shape;
+        options.in_strides = in.strides;
+    }
+    call.float_dtype = in.type->id;
+    return params_of(context, in.data, in.n, options, call);
+}
+
+}  // namespace
+
+void init_calls(nb::module_& m) {
+    using namespace nb::literals;
+    // None is an argument like others here.
+    m.def("quantize", &quantize, "face"_a, "x"_a.none(), "scale"_a.none(), "zero_point"_a.none(), "dtype"_a.none(),
+          "round_mode"_a.none(), "seed"_a.none(), "offset"_a.none(), "quant_min"_a.none(), "quant_max"_a.none(),
+          "source_dtype"_a.none(), "out"_a.none(), "ctx"_a.none(),
+          nb::sig("def quantize(face: Face, x: object, scale: object, zero_point: object, dtype: object, "
+                  "round_mode: object, seed: object, offset: object, quant_min: object, quant_max: object, "
+                  "source_dtype: object, out: object, ctx: object) -> typing.Any"));
+    m.def("dequantize", &dequantize, "face"_a, "q"_a.none(), "scale"_a.none(), "zero_point"_a.none(), "dtype"_a.none(),
+          "reduce_op"_a.none(), "source_dtype"_a.none(), "shape"_a.none(), "out"_a.none(), "ctx"_a.none(),
+          nb::sig("def dequantize(face: Face, q: object, scale: object, zero_point: object, dtype: object, "
+                  "reduce_op: object, source_dtype: object, shape: object, out: object, ctx: object) -> typing.Any"));
+    m.def("quantize_dequantize", &quantize_dequantize, "face"_a, "x"_a.none(), "scale"_a.none(),
+          "zero_point"_a.none(), "dtype"_a.none(), "round_mode"_a.none(), "reduce_op"_a.none(), "seed"_a.none(),
+          "offset"_a.none(), "quant_min"_a.none(), "quant_max"_a.none(), "source_dtype"_a.none(), "out"_a.none(),
+          "ctx"_a.none(),
+          nb::sig("def quantize_dequantize(face: Face, x: object, scale: object, zero_point: object, dtype: object, "
+                  "round_mode: object, reduce_op: object, seed: object, offset: object, quant_min: object, "
+                  "quant_max: object, source_dtype: object, out: object, ctx: object) -> typing.Any"));
+    m.def("compute_quant_params", &compute_quant_params, "face"_a, "x"_a.none(), "dtype"_a.none(),
+          "symmetric"_a.none(), "quant_min"_a.none(), "quant_max"_a.none(), "source_dtype"_a.none(), "ctx"_a.none());
+    m.def("is_stochastic", &is_stochastic, "round_mode"_a.none());
+    m.def("shown", &text, "value"_a.none(), "repr(value), or the beginning of a long one.");
+}
+
+}  // namespace piquant_python
