@@ -53,25 +53,6 @@ piquant_status_t read(const piquant_context_t* handle, T* out, F f) {
     return PIQUANT_OK;
 }
 
-piquant_status_t create(piquant_context_t** context, const piquant_threads_t* lent, size_t num_threads) {
-    if (context == nullptr) {
-        return PIQUANT_ERROR_NULL;
-    }
-    if (!piquant::cpu_runs_this_build()) {
-        return PIQUANT_ERROR_CPU;
-    }
-    try {
-        Context* created = nullptr;
-        const piquant_status_t status = Context::create(lent, num_threads, created);
-        if (status == PIQUANT_OK) {
-            *context = reinterpret_cast<piquant_context_t*>(created);
-        }
-        return status;
-    } catch (...) {
-        return PIQUANT_ERROR_MEMORY;
-    }
-}
-
 bool is_dtype(piquant_dtype_t dtype) {
     return piquant::is_float_dtype(static_cast<int>(dtype)) || piquant::is_code_dtype(static_cast<int>(dtype));
 }
@@ -103,7 +84,7 @@ const char* piquant_status_string(piquant_status_t status) {
             return "quant_min and quant_max must leave room for the symmetric codes zero_point +- (2^(bits-1) - 1)";
         case PIQUANT_ERROR_ROUND_MODE: return "round_mode must be PIQUANT_NEAREST or PIQUANT_STOCHASTIC";
         case PIQUANT_ERROR_REDUCE_OP: return "reduce_op must be PIQUANT_SET or PIQUANT_ADD";
-        case PIQUANT_ERROR_OPTIONS: return "options.struct_size must be at least sizeof(piquant_options_t), and bytes beyond that zero";
+        case PIQUANT_ERROR_OPTIONS: return "options.struct_size must be at least sizeof(piquant_options_t), bytes beyond that zero, and options.threads whole";
         case PIQUANT_ERROR_EMPTY: return "there is no data to compute parameters from";
         case PIQUANT_ERROR_NOT_FINITE: return "the data holds NaN or infinity";
         case PIQUANT_ERROR_DATA_RANGE: return "the data spans more than one scale can cover";
@@ -160,19 +141,22 @@ piquant_status_t piquant_check(piquant_dtype_t float_dtype, piquant_dtype_t code
 }
 
 piquant_status_t piquant_context_create(piquant_context_t** context, size_t num_threads) {
-    return create(context, nullptr, num_threads);
-}
-
-piquant_status_t piquant_context_create_on(piquant_context_t** context, const piquant_threads_t* threads,
-                                           size_t num_threads) {
-    if (threads == nullptr) {
+    if (context == nullptr) {
         return PIQUANT_ERROR_NULL;
     }
-    if (threads->struct_size < sizeof *threads) {
-        return PIQUANT_ERROR_OPTIONS;
+    if (!piquant::cpu_runs_this_build()) {
+        return PIQUANT_ERROR_CPU;
     }
-    return threads->count == nullptr || threads->run == nullptr ? PIQUANT_ERROR_NULL
-                                                                : create(context, threads, num_threads);
+    try {
+        Context* created = nullptr;
+        const piquant_status_t status = Context::create(num_threads, created);
+        if (status == PIQUANT_OK) {
+            *context = reinterpret_cast<piquant_context_t*>(created);
+        }
+        return status;
+    } catch (...) {
+        return PIQUANT_ERROR_MEMORY;
+    }
 }
 
 piquant_status_t piquant_context_destroy(piquant_context_t* context) {

@@ -50,20 +50,18 @@ bool read_environment(const char* name, size_t lowest, size_t highest, size_t& v
 
 }  // namespace
 
-piquant_status_t Context::create(const piquant_threads_t* lent, size_t num_threads, Context*& context) {
+piquant_status_t Context::create(size_t num_threads, Context*& context) {
     std::unique_ptr<Context> c(new Context);
     if (const piquant_status_t status = c->set_num_threads(num_threads); status != PIQUANT_OK) {
         return status;
-    }
-    if (lent != nullptr) {
-        c->lent_.emplace(*lent);
     }
     const char* limit = getenv("PIQUANT_ISA");
     const size_t isa = select_isa(cpu_features(), limit != nullptr && *limit != 0 ? limit : nullptr);
     size_t cutoff = default_serial_cutoff;
     size_t threshold = last_level_cache_bytes();
     if (isa == isa_count || !read_environment("PIQUANT_SERIAL_CUTOFF", 0, SIZE_MAX, cutoff) ||
-        !read_environment("PIQUANT_STREAM_THRESHOLD", 0, SIZE_MAX, threshold)) {
+        !read_environment("PIQUANT_STREAM_THRESHOLD", 0, SIZE_MAX, threshold) ||
+        !read_environment("PIQUANT_NUM_THREADS", 1, PIQUANT_MAX_THREADS, c->most_lent_threads_)) {
         return PIQUANT_ERROR_ENVIRONMENT;
     }
     c->table_ = isas[isa].table;
@@ -77,22 +75,13 @@ piquant_status_t Context::set_num_threads(size_t n) {
     if (n > PIQUANT_MAX_THREADS) {
         return PIQUANT_ERROR_NUM_THREADS;
     }
-    size_t most = n;
-    if (n == 0 && !read_environment("PIQUANT_NUM_THREADS", 1, PIQUANT_MAX_THREADS, most)) {
+    size_t threads = n;
+    if (n == 0 && !read_environment("PIQUANT_NUM_THREADS", 1, PIQUANT_MAX_THREADS, threads)) {
         return PIQUANT_ERROR_ENVIRONMENT;
     }
-    own_threads_.store(most != 0 ? most : std::min<size_t>(usable_cpus(), PIQUANT_MAX_THREADS),
+    num_threads_.store(threads != 0 ? threads : std::min<size_t>(usable_cpus(), PIQUANT_MAX_THREADS),
                        std::memory_order_relaxed);
-    most_lent_threads_.store(most != 0 ? most : PIQUANT_MAX_THREADS, std::memory_order_relaxed);
     return PIQUANT_OK;
-}
-
-Context::Threads Context::choose_threads() const {
-    const size_t lent = lent_ ? lent_->count() : 0;
-    if (lent == 0) {
-        return {false, own_threads_.load(std::memory_order_relaxed)};
-    }
-    return {true, std::min(lent, most_lent_threads_.load(std::memory_order_relaxed))};
 }
 
 piquant_status_t Context::set_isa(const char* name) {
@@ -126,12 +115,13 @@ piquant_status_t Context::compute_quant_params(const void* in, int in_dtype, int
                                                   scale, zero_point);
 }
 
-Context::Team Context::team_for(size_t traffic) {
+// On lent threads, if there are any.
+Context::Team Context::team_for(size_t traffic, LentThreads& lent) {
     const size_t cutoff = serial_cutoff.load(std::memory_order_relaxed);
-    const Threads threads = traffic < cutoff ? Threads{false, 1} : choose_threads();
-    Executor& executor = threads.lent ? static_cast<Executor&>(*lent_) : pool_;
-    return {executor,
-            make_schedule(traffic, threads.count, cutoff, stream_threshold.load(std::memory_order_relaxed))};
+    const size_t count = traffic < cutoff ? 0 : lent.count();
+    const size_t threads = count != 0 ? std::min(count, most_lent_threads_) : num_threads();
+    Executor& executor = count != 0 ? static_cast<Executor&>(lent) : pool_;
+    return {executor, make_schedule(traffic, threads, cutoff, stream_threshold.load(std::memory_order_relaxed))};
 }
 
 // Calls work(begin, end, participant) for all chunks of the partition.
@@ -151,7 +141,8 @@ void Context::for_chunks(const Team& team, const Partition& partition, const Wor
 }
 
 void Context::run(Plan& plan) {
-    const Team team = team_for(plan.traffic());
+    LentThreads lent(plan.threads);
+    const Team team = team_for(plan.traffic(), lent);
     const Schedule& s = team.schedule;
     plan.args.non_temporal = s.is_far;
     plan.args.prefetch_distance = s.prefetch_distance;
@@ -197,7 +188,8 @@ void Context::run_tiles(Plan& plan) {
     // What is prefetched beyond the end of a line is fetched in vain.
     constexpr size_t ends_per_line = 8;
     const Tiles tiles(plan.lines, *plan.row_kernels, plan.in, plan.out, plan.reads_output, plan.uses_words);
-    const Team team = team_for(plan.traffic());
+    LentThreads lent(plan.threads);
+    const Team team = team_for(plan.traffic(), lent);
     const Schedule& s = team.schedule;
     const Scratch scratch(tiles, s.threads);
     plan.args.non_temporal = s.is_far && tiles.direct_output() >= shortest_run;
@@ -217,7 +209,8 @@ void Context::run_tiles(Plan& plan) {
 }
 
 Extent Context::extent_of(const ExtentPlan& plan) {
-    const Team team = team_for(plan.traffic());
+    LentThreads lent(plan.threads);
+    const Team team = team_for(plan.traffic(), lent);
     const Schedule& s = team.schedule;
     if (plan.run != nullptr && s.threads == 1) {
         return plan.kernel(plan.run, plan.n);

@@ -4,7 +4,6 @@
 #include <piquant/quant.h>
 
 #include <atomic>
-#include <optional>
 
 #include "core/types.hpp"
 #include "kernels/table.hpp"
@@ -18,16 +17,15 @@ namespace piquant {
 
 class Context {
 public:
-    // Reads PIQUANT_NUM_THREADS, PIQUANT_ISA, PIQUANT_SERIAL_CUTOFF and PIQUANT_STREAM_THRESHOLD. `lent` may be null.
-    static piquant_status_t create(const piquant_threads_t* lent, size_t num_threads, Context*& context);
+    // Reads PIQUANT_NUM_THREADS, PIQUANT_ISA, PIQUANT_SERIAL_CUTOFF and PIQUANT_STREAM_THRESHOLD.
+    static piquant_status_t create(size_t num_threads, Context*& context);
 
     piquant_status_t transform(const TransformCall& call);
     piquant_status_t compute_quant_params(const void* in, int in_dtype, int code_dtype, size_t n,
                                           const piquant_options_t* options, double& scale, int64_t& zero_point);
 
     piquant_status_t set_num_threads(size_t n);
-    // Of a call that begins now.
-    size_t num_threads() const { return choose_threads().count; }
+    size_t num_threads() const { return num_threads_.load(std::memory_order_relaxed); }
 
     piquant_status_t set_isa(const char* name);
     const char* isa() const { return table_.load(std::memory_order_relaxed)->name; }
@@ -42,17 +40,12 @@ public:
 private:
     Context() = default;
 
-    struct Threads {
-        bool lent;
-        size_t count;
-    };
-    Threads choose_threads() const;
-    // By the settings as they are now.
+    // Who carries out a call, by the settings as they are now.
     struct Team {
         Executor& executor;
         Schedule schedule;
     };
-    Team team_for(size_t traffic);
+    Team team_for(size_t traffic, LentThreads& lent);
 
     void run(Plan& plan);
     void run_tiles(Plan& plan);
@@ -61,9 +54,8 @@ private:
     void for_chunks(const Team& team, const Partition& partition, const Work& work);
 
     std::atomic<const KernelTable*> table_{nullptr};
-    std::atomic<size_t> own_threads_{1};
-    std::atomic<size_t> most_lent_threads_{1};
-    std::optional<LentThreads> lent_;
+    std::atomic<size_t> num_threads_{1};  // of the own pool
+    size_t most_lent_threads_ = PIQUANT_MAX_THREADS;
     ThreadPool pool_;
 };
 

@@ -7,7 +7,7 @@
 namespace piquant {
 
 size_t LentThreads::count() const {
-    return is_forked_child() ? 0 : threads_.count(threads_.self);
+    return threads_ == nullptr || is_forked_child() ? 0 : threads_->count(threads_->self);
 }
 
 // All of the lent threads may be one in fact, as inside a parallel region of theirs: it then does all the work, as every
@@ -33,7 +33,7 @@ void LentThreads::run(Run function, void* job, size_t chunks, size_t threads, si
         }
     } shared = {many != nullptr ? many.get() : local, count, function, job};
     open_regions(shared.regions, count, chunks);
-    if (threads_.run(threads_.self, count, Job::participate, &shared) != 0) {
+    if (threads_->run(threads_->self, count, Job::participate, &shared) != 0) {
         Job::participate(&shared, 0);  // whatever is left
     }
 }

@@ -9,7 +9,8 @@ namespace piquant {
 
 class LentThreads final : public Executor {
 public:
-    explicit LentThreads(const piquant_threads_t& threads) : threads_(threads) {}
+    // Null: none.
+    explicit LentThreads(const piquant_threads_t* threads) : threads_(threads) {}
 
     // How many there are for a call that begins now. None in a forked child, where they do not exist, but their owner may
     // think that they do, and wait for them for ever.
@@ -18,7 +19,7 @@ public:
     void run(Run function, void* job, size_t chunks, size_t threads, size_t worth_waking) override;
 
 private:
-    piquant_threads_t threads_;
+    const piquant_threads_t* threads_;
 };
 
 }  // namespace piquant

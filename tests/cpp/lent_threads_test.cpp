@@ -54,17 +54,10 @@ struct Team {
     piquant_threads_t lent() { return {sizeof(piquant_threads_t), count, run, this}; }
 };
 
-ContextPtr context_on(Team& team, size_t num_threads = 0) {
-    piquant_context_t* context = nullptr;
-    const piquant_threads_t lent = team.lent();
-    EXPECT_EQ(piquant_context_create_on(&context, &lent, num_threads), PIQUANT_OK);
-    return ContextPtr(context);
-}
-
-size_t threads_of(const ContextPtr& context) {
-    size_t n = 0;
-    EXPECT_EQ(piquant_context_get_num_threads(context.get(), &n), PIQUANT_OK);
-    return n;
+piquant_options_t options_on(const piquant_threads_t& lent) {
+    piquant_options_t options = PIQUANT_OPTIONS_INIT;
+    options.threads = &lent;
+    return options;
 }
 
 TEST(LentThreads, EveryChunkOnceWhateverTheyDo) {
@@ -78,7 +71,7 @@ TEST(LentThreads, EveryChunkOnceWhateverTheyDo) {
                 Team team;
                 team.mood = mood;
                 const piquant_threads_t lent = team.lent();
-                LentThreads executor(lent);
+                LentThreads executor(&lent);
                 Counts counts;
                 executor.run(
                     [](void* job, size_t chunk, size_t participant) {
@@ -99,136 +92,123 @@ TEST(LentThreads, EveryChunkOnceWhateverTheyDo) {
     }
 }
 
-// All operations, against a context with a pool of its own.
+// Conversions, tiled ones too, and parameters, against a context's own pool.
 TEST(LentThreads, ResultsAreTheSame) {
-    constexpr size_t n = 300007;
+    constexpr size_t n = 300006;
     std::vector<float> x(n);
     for (size_t i = 0; i < n; ++i) {
         x[i] = static_cast<float>(i % 4099) * 0.013f - 25;
     }
-    const ContextPtr own = make_parallel_context(2);
-    piquant_options_t options = default_options();
-    options.round_mode = PIQUANT_STOCHASTIC;
-    options.seed = 5;
-    const size_t shape[] = {3, 100002};
+    const ContextPtr context = make_parallel_context(2);
+    const size_t shape[] = {3, n / 3};
     const ptrdiff_t strides[] = {4, 12};
     for (const auto mood : {Team::willing, Team::serial, Team::refuses, Team::stops_early, Team::counts_none}) {
         Team team;
         team.mood = mood;
-        const ContextPtr lent = context_on(team);
-        ASSERT_EQ(piquant_context_set_serial_cutoff(lent.get(), 0), PIQUANT_OK);
-        for (const bool transposed : {false, true}) {
-            options.rank = transposed ? 2 : 0;
-            options.shape = shape;
-            options.in_strides = strides;
-            const size_t count = transposed ? 300006 : n;
-            std::vector<unsigned char> expected(n);
-            std::vector<unsigned char> codes(n);
-            ASSERT_EQ(piquant_quantize(own.get(), x.data(), PIQUANT_FLOAT32, expected.data(), PIQUANT_UINT8, count, 0.3, 7, &options),
-                      PIQUANT_OK);
-            ASSERT_EQ(piquant_quantize(lent.get(), x.data(), PIQUANT_FLOAT32, codes.data(), PIQUANT_UINT8, count, 0.3, 7, &options),
-                      PIQUANT_OK);
-            ASSERT_EQ(codes, expected) << "mood " << mood;
+        const piquant_threads_t lent = team.lent();
+        for (const size_t rank : {size_t{0}, size_t{2}}) {
+            std::vector<unsigned char> codes[2];
             double scale[2];
             int64_t zero[2];
-            ASSERT_EQ(piquant_compute_quant_params(own.get(), x.data(), PIQUANT_FLOAT32, PIQUANT_UINT8, count, &options, &scale[0],
-                                                   &zero[0]),
-                      PIQUANT_OK);
-            ASSERT_EQ(piquant_compute_quant_params(lent.get(), x.data(), PIQUANT_FLOAT32, PIQUANT_UINT8, count, &options, &scale[1],
-                                                   &zero[1]),
-                      PIQUANT_OK);
+            for (const bool on_team : {false, true}) {
+                piquant_options_t options = on_team ? options_on(lent) : default_options();
+                options.round_mode = PIQUANT_STOCHASTIC;
+                options.seed = 5;
+                options.rank = rank;
+                options.shape = shape;
+                options.in_strides = strides;
+                codes[on_team].resize(n);
+                ASSERT_EQ(piquant_quantize(context.get(), x.data(), PIQUANT_FLOAT32, codes[on_team].data(), PIQUANT_UINT8, n, 0.3, 7,
+                                           &options),
+                          PIQUANT_OK);
+                ASSERT_EQ(piquant_compute_quant_params(context.get(), x.data(), PIQUANT_FLOAT32, PIQUANT_UINT8, n, &options,
+                                                       &scale[on_team], &zero[on_team]),
+                          PIQUANT_OK);
+            }
+            ASSERT_EQ(codes[0], codes[1]) << "mood " << mood;
             ASSERT_EQ(scale[0], scale[1]);
             ASSERT_EQ(zero[0], zero[1]);
         }
-        EXPECT_EQ(team.runs.load() != 0, mood != Team::counts_none);
+        EXPECT_EQ(team.runs.load(), mood == Team::counts_none ? 0u : 4u);
     }
 }
 
-TEST(LentThreads, HowManyAreUsed) {
-    Team team;
-    team.members = 8;
-    const ContextPtr context = context_on(team);
-    EXPECT_EQ(threads_of(context), 8u);
-    team.members = 5;  // the framework's number counts, as it is when a call begins
-    EXPECT_EQ(threads_of(context), 5u);
-    ASSERT_EQ(piquant_context_set_num_threads(context.get(), 2), PIQUANT_OK);
-    EXPECT_EQ(threads_of(context), 2u);
-    ASSERT_EQ(piquant_context_set_num_threads(context.get(), 0), PIQUANT_OK);
-    EXPECT_EQ(threads_of(context), 5u);
-    {
-        const ScopedEnvironment environment("PIQUANT_NUM_THREADS", "3");
-        EXPECT_EQ(threads_of(context_on(team)), 3u);
-        team.members = 2;
-        EXPECT_EQ(threads_of(context_on(team)), 2u);
+class LentThreadsOfCalls : public testing::Test {
+protected:
+    // On how many of the team's threads n elements are quantized; 0 if the team was not asked.
+    size_t threads_for(const ContextPtr& context, size_t n) {
+        const piquant_threads_t lent = team.lent();
+        const piquant_options_t options = options_on(lent);
+        team.largest.store(0);
+        EXPECT_EQ(piquant_quantize(context.get(), in.data(), PIQUANT_FLOAT32, out.data(), PIQUANT_UINT8, n, 1, 0, &options),
+                  PIQUANT_OK);
+        EXPECT_EQ(out[n - 1], 1);
+        return team.largest.load();
     }
-    EXPECT_EQ(threads_of(context_on(team, 1)), 1u);
-    team.mood = Team::counts_none;
-    EXPECT_EQ(threads_of(context), threads_of(make_context(0)));
-}
+
+    Team team;
+    std::vector<float> in = std::vector<float>(1 << 20, 1.0f);
+    std::vector<unsigned char> out = std::vector<unsigned char>(1 << 20);
+};
 
 // A small call asks nobody, and a call takes no more threads than have something to do.
-TEST(LentThreads, BySize) {
-    Team team;
+TEST_F(LentThreadsOfCalls, BySize) {
     team.members = 8;
-    const ContextPtr context = context_on(team);
+    const ContextPtr context = make_context(2);
     ASSERT_EQ(piquant_context_set_serial_cutoff(context.get(), 100000), PIQUANT_OK);
-    const std::vector<float> in(1 << 20, 1.0f);
-    std::vector<unsigned char> out(1 << 20);
-    const auto quantize = [&](size_t n) {
-        team.largest.store(0);
-        EXPECT_EQ(piquant_quantize(context.get(), in.data(), PIQUANT_FLOAT32, out.data(), PIQUANT_UINT8, n, 1, 0, nullptr), PIQUANT_OK);
-        return team.largest.load();
-    };
-    EXPECT_EQ(quantize(19999), 0u);
-    EXPECT_LE(quantize(20000), 2u);
-    EXPECT_LE(quantize(60000), 6u);
-    EXPECT_EQ(quantize(1 << 20), 8u);
+    EXPECT_EQ(threads_for(context, 19999), 0u);
+    EXPECT_LE(threads_for(context, 20000), 2u);
+    EXPECT_LE(threads_for(context, 60000), 6u);
+    EXPECT_EQ(threads_for(context, 1 << 20), 8u);
+    team.members = 5;  // the framework's number counts, as it is when a call begins
+    EXPECT_EQ(threads_for(context, 1 << 20), 5u);
+    team.members = 1;
+    EXPECT_EQ(threads_for(context, 1 << 20), 0u);
 }
 
-TEST(LentThreads, BadArguments) {
+TEST_F(LentThreadsOfCalls, TheEnvironmentLimitsThem) {
+    team.members = 8;
+    const ScopedEnvironment environment("PIQUANT_NUM_THREADS", "3");
+    const ContextPtr context = make_context(0);
+    EXPECT_EQ(threads_for(context, 1 << 20), 3u);
+    ASSERT_EQ(piquant_context_set_num_threads(context.get(), 1), PIQUANT_OK);  // of the own pool
+    EXPECT_EQ(threads_for(context, 1 << 20), 3u);
+}
+
+TEST(LentThreads, BadOnesAreRefused) {
     Team team;
-    piquant_context_t* context = nullptr;
+    const ContextPtr context = make_context(1);
+    const float in = 1;
+    unsigned char out = 77;
+    const auto status = [&](const piquant_threads_t& lent) {
+        const piquant_options_t options = options_on(lent);
+        return piquant_quantize(context.get(), &in, PIQUANT_FLOAT32, &out, PIQUANT_UINT8, 1, 1, 0, &options);
+    };
     piquant_threads_t lent = team.lent();
-    EXPECT_EQ(piquant_context_create_on(nullptr, &lent, 0), PIQUANT_ERROR_NULL);
-    EXPECT_EQ(piquant_context_create_on(&context, nullptr, 0), PIQUANT_ERROR_NULL);
-    EXPECT_EQ(piquant_context_create_on(&context, &lent, PIQUANT_MAX_THREADS + 1), PIQUANT_ERROR_NUM_THREADS);
     lent.count = nullptr;
-    EXPECT_EQ(piquant_context_create_on(&context, &lent, 0), PIQUANT_ERROR_NULL);
+    EXPECT_EQ(status(lent), PIQUANT_ERROR_OPTIONS);
     lent = team.lent();
     lent.run = nullptr;
-    EXPECT_EQ(piquant_context_create_on(&context, &lent, 0), PIQUANT_ERROR_NULL);
+    EXPECT_EQ(status(lent), PIQUANT_ERROR_OPTIONS);
     lent = team.lent();
     lent.struct_size -= 1;
-    EXPECT_EQ(piquant_context_create_on(&context, &lent, 0), PIQUANT_ERROR_OPTIONS);
-    EXPECT_EQ(context, nullptr);
+    EXPECT_EQ(status(lent), PIQUANT_ERROR_OPTIONS);
+    EXPECT_EQ(out, 77);
 }
 
 // A child of fork() has none of the framework's threads, and leaves them alone.
-TEST(LentThreads, NotInForkedChildren) {
-    Team team;
-    const ContextPtr context = context_on(team);
-    ASSERT_EQ(piquant_context_set_serial_cutoff(context.get(), 0), PIQUANT_OK);
-    const std::vector<float> in(100000, 1.0f);
-    std::vector<unsigned char> out(100000);
-    const auto quantize = [&](piquant_context_t* c) {
-        return piquant_quantize(c, in.data(), PIQUANT_FLOAT32, out.data(), PIQUANT_UINT8, in.size(), 1, 0, nullptr);
-    };
-    ASSERT_EQ(quantize(context.get()), PIQUANT_OK);
-    ASSERT_EQ(team.runs.load(), 1u);
+TEST_F(LentThreadsOfCalls, NotInForkedChildren) {
+    const ContextPtr context = make_parallel_context(2);
+    ASSERT_EQ(threads_for(context, 100000), 3u);
     const pid_t child = fork();
     if (child == 0) {
-        piquant_context_t* another = nullptr;
-        const piquant_threads_t lent = team.lent();
-        const bool right = quantize(context.get()) == PIQUANT_OK &&
-                           piquant_context_create_on(&another, &lent, 2) == PIQUANT_OK && quantize(another) == PIQUANT_OK &&
-                           team.runs.load() == 1 && out[99999] == 1;
-        _exit(right ? 0 : 1);
+        const ContextPtr another = make_parallel_context(2);
+        _exit(threads_for(context, 100000) == 0 && threads_for(another, 100000) == 0 && !HasFailure() ? 0 : 1);
     }
     int status = -1;
     ASSERT_EQ(waitpid(child, &status, 0), child);
     EXPECT_EQ(status, 0);
-    ASSERT_EQ(quantize(context.get()), PIQUANT_OK);
-    EXPECT_EQ(team.runs.load(), 2u) << "the parent goes on";
+    EXPECT_EQ(threads_for(context, 100000), 3u) << "the parent goes on";
 }
 
 }  // namespace
