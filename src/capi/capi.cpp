@@ -84,7 +84,8 @@ const char* piquant_status_string(piquant_status_t status) {
         case PIQUANT_ERROR_ROUND_MODE: return "round_mode must be PIQUANT_NEAREST or PIQUANT_STOCHASTIC";
         case PIQUANT_ERROR_REDUCE_OP: return "reduce_op must be PIQUANT_SET or PIQUANT_ADD";
         case PIQUANT_ERROR_OPTIONS:
-            return "options.struct_size must be at least sizeof(piquant_options_t), and bytes beyond that zero";
+            return "options.struct_size must be at least sizeof(piquant_options_t), "
+                   "bytes beyond that zero, and options.threads whole";
         case PIQUANT_ERROR_EMPTY: return "there is no data to compute parameters from";
         case PIQUANT_ERROR_NOT_FINITE: return "the data holds NaN or infinity";
         case PIQUANT_ERROR_DATA_RANGE: return "the data spans more than one scale can cover";

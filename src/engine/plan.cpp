@@ -72,6 +72,7 @@ piquant_status_t make_plan(const KernelTable& table, const TransformCall& call, 
     plan.n = call.n;
     plan.is_empty = call.n == 0;
     plan.row_kernels = &table.rows;
+    plan.threads = options.threads;
     plan.is_tiled = false;
     plan.reads_output = options.reduce == Reduce::add && call.operation != Operation::quantize;
     plan.uses_words = options.round == Round::stochastic && call.operation != Operation::dequantize;
@@ -116,6 +117,7 @@ piquant_status_t make_plan(const KernelTable& table, const void* in, int in_dtyp
     plan.kernel = table.minmax[float_index(plan.in)];
     plan.n = n;
     plan.run = in;
+    plan.threads = plan.options.threads;
     plan.row_kernels = &table.rows;
     if (!has_layout(options)) {
         return check_array(in, plan.in, n);

@@ -17,6 +17,7 @@ struct CallOptions {
     uint64_t seed;
     uint64_t offset;
     bool symmetric;
+    const piquant_threads_t* threads;
 };
 
 bool is_float_dtype(int dtype);
