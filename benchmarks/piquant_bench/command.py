@@ -47,13 +47,14 @@ def run(arguments: argparse.Namespace) -> int:
     isas = list(dict.fromkeys(arguments.isa or [piquant.isa()]))
     if not set(isas) <= {*known, "all"}:
         return _refuse(f"--isa must be one of {', '.join(known)} or all, got {', '.join(isas)}")
-    _warn_of_load()
     if arguments.check:
+        _warn_of_load()
         return _check()
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return _refuse(f"--output must be a directory to write to: {error}")
+    _warn_of_load()
     from piquant_bench import pictures, report  # noqa: PLC0415
     from piquant_bench.timing import QUICK, Effort  # noqa: PLC0415
 

@@ -77,15 +77,15 @@ typedef enum piquant_status PIQUANT_AS_INT {
     PIQUANT_ERROR_SYMMETRIC_RANGE, /* symmetric codes zero_point +- m leave [quant_min, quant_max] */
     PIQUANT_ERROR_ROUND_MODE,      /* not a piquant_round_mode_t */
     PIQUANT_ERROR_REDUCE_OP,       /* not a piquant_reduce_op_t */
-    PIQUANT_ERROR_OPTIONS,         /* struct_size is too small, or the options ask for what this version does not know */
-    PIQUANT_ERROR_EMPTY,           /* no data to compute parameters from */
-    PIQUANT_ERROR_NOT_FINITE,      /* NaN or infinity in the data to compute parameters from */
-    PIQUANT_ERROR_DATA_RANGE,      /* the data spans more than one scale of type T can cover */
-    PIQUANT_ERROR_NUM_THREADS,     /* not in 1 .. PIQUANT_MAX_THREADS */
-    PIQUANT_ERROR_ISA,             /* no such instruction set, or not on this CPU */
-    PIQUANT_ERROR_ENVIRONMENT,     /* a PIQUANT_* environment variable holds no valid value */
-    PIQUANT_ERROR_MEMORY,          /* out of memory */
-    PIQUANT_ERROR_CPU              /* the library was compiled for a CPU with more instructions than this one */
+    PIQUANT_ERROR_OPTIONS,     /* a struct_size is too small, threads lack a function, or an option is unknown here */
+    PIQUANT_ERROR_EMPTY,       /* no data to compute parameters from */
+    PIQUANT_ERROR_NOT_FINITE,  /* NaN or infinity in the data to compute parameters from */
+    PIQUANT_ERROR_DATA_RANGE,  /* the data spans more than one scale of type T can cover */
+    PIQUANT_ERROR_NUM_THREADS, /* not in 1 .. PIQUANT_MAX_THREADS */
+    PIQUANT_ERROR_ISA,         /* no such instruction set, or not on this CPU */
+    PIQUANT_ERROR_ENVIRONMENT, /* a PIQUANT_* environment variable holds no valid value */
+    PIQUANT_ERROR_MEMORY,      /* out of memory */
+    PIQUANT_ERROR_CPU          /* the library was compiled for a CPU with more instructions than this one */
 } piquant_status_t;
 
 typedef enum piquant_dtype PIQUANT_AS_INT {
@@ -118,6 +118,22 @@ typedef enum piquant_reduce_op PIQUANT_AS_INT { PIQUANT_SET = 0, PIQUANT_ADD } p
 #define PIQUANT_MAX_RANK 64
 
 /*
+ * Threads of a framework, which a call may use instead of the context's own, so that one team serves the whole program.
+ * Both functions may be called by any thread that calls the library, by several at once, and must not throw.
+ */
+typedef struct piquant_threads {
+    size_t struct_size; /* sizeof(piquant_threads_t) */
+    /* How many there are for a call that begins now, the calling thread included; 0: none, use the context's own. */
+    size_t (*count)(void* self);
+    /*
+     * Calls task(job, i) for all i below n, on any of them, and returns 0 once all calls have returned. Another result
+     * says that it did not make them all; the calling thread then does what is left. None may be running by then.
+     */
+    int (*run)(void* self, size_t n, void (*task)(void* job, size_t i), void* job);
+    void* self;
+} piquant_threads_t;
+
+/*
  * What a call may be told beyond its arguments. NULL in place of a pointer to it means PIQUANT_OPTIONS_INIT.
  *
  * Later versions may add fields at the end, for which zero is the default. struct_size tells which fields there are: a
@@ -142,15 +158,20 @@ typedef struct piquant_options {
     int has_quant_max;               /* not 0: quant_max is given, else it is the largest code of the dtype */
     int64_t quant_min;
     int64_t quant_max;
-    int symmetric;                   /* compute_quant_params: not 0 for a range around zero */
-    size_t rank;                     /* dimensions, at most PIQUANT_MAX_RANK; 0: n elements side by side */
-    const size_t* shape;             /* elements along each dimension */
+    int symmetric;       /* compute_quant_params: not 0 for a range around zero */
+    size_t rank;         /* dimensions, at most PIQUANT_MAX_RANK; 0: n elements side by side */
+    const size_t* shape; /* elements along each dimension */
     const ptrdiff_t* in_strides;
     const ptrdiff_t* out_strides;
+    /*
+     * NULL: the context's own threads. Else the most of these that a call uses is PIQUANT_NUM_THREADS, if that was set
+     * when the context was made. Children of fork() do not use them.
+     */
+    const piquant_threads_t* threads;
 } piquant_options_t;
 
 #define PIQUANT_OPTIONS_INIT \
-    {sizeof(piquant_options_t), PIQUANT_NEAREST, PIQUANT_SET, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL}
+    {sizeof(piquant_options_t), PIQUANT_NEAREST, PIQUANT_SET, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL}
 
 /* One sentence about a status, never NULL. */
 PIQUANT_API const char* piquant_status_string(piquant_status_t status);

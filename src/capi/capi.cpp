@@ -72,8 +72,7 @@ const char* piquant_status_string(piquant_status_t status) {
             return "the quantized dtype must be an integer dtype of 2, 4, 8, 16, 32 or 64 bits";
         case PIQUANT_ERROR_LENGTH: return "the array does not fit the address space";
         case PIQUANT_ERROR_OVERLAP: return "input and output overlap";
-        case PIQUANT_ERROR_SHAPE:
-            return "rank must be at most PIQUANT_MAX_RANK, and n the product of the shape";
+        case PIQUANT_ERROR_SHAPE: return "rank must be at most PIQUANT_MAX_RANK, and n the product of the shape";
         case PIQUANT_ERROR_STRIDES: return "no two elements of the output may share bytes";
         case PIQUANT_ERROR_SCALE:
             return "scale must be finite and positive, normal in the compute type, and have a finite reciprocal there";
@@ -84,7 +83,9 @@ const char* piquant_status_string(piquant_status_t status) {
             return "quant_min and quant_max must leave room for the symmetric codes zero_point +- (2^(bits-1) - 1)";
         case PIQUANT_ERROR_ROUND_MODE: return "round_mode must be PIQUANT_NEAREST or PIQUANT_STOCHASTIC";
         case PIQUANT_ERROR_REDUCE_OP: return "reduce_op must be PIQUANT_SET or PIQUANT_ADD";
-        case PIQUANT_ERROR_OPTIONS: return "options.struct_size must be at least sizeof(piquant_options_t), and bytes beyond that zero";
+        case PIQUANT_ERROR_OPTIONS:
+            return "options.struct_size must be at least sizeof(piquant_options_t), "
+                   "bytes beyond that zero, and options.threads whole";
         case PIQUANT_ERROR_EMPTY: return "there is no data to compute parameters from";
         case PIQUANT_ERROR_NOT_FINITE: return "the data holds NaN or infinity";
         case PIQUANT_ERROR_DATA_RANGE: return "the data spans more than one scale can cover";

@@ -158,8 +158,7 @@ constexpr size_t bytes_for(size_t n, int bits) {
 }
 
 constexpr size_t bytes_for(size_t n, Format format) {
-    return format.elements == 1 ? n * format.bytes
-                                : (n / format.elements + (n % format.elements != 0)) * format.bytes;
+    return format.elements == 1 ? n * format.bytes : (n / format.elements + (n % format.elements != 0)) * format.bytes;
 }
 
 // Limits of a code type as 64-bit patterns: two's complement for signed types, binary for unsigned ones. uint64 needs

@@ -9,15 +9,15 @@
 #include <numeric>
 #include <vector>
 
-#include "dispatch/dispatch.hpp"
 #include "cpu/caches.hpp"
+#include "cpu/float_environment.hpp"
 #include "cpu/stores.hpp"
 #include "cpu/usable_cpus.hpp"
+#include "dispatch/dispatch.hpp"
 #include "engine/memory.hpp"
 #include "engine/partition.hpp"
 #include "engine/plan.hpp"
 #include "engine/tiles.hpp"
-#include "cpu/float_environment.hpp"
 
 namespace piquant {
 namespace {
@@ -48,15 +48,6 @@ bool read_environment(const char* name, size_t lowest, size_t highest, size_t& v
     return true;
 }
 
-// What PIQUANT_NUM_THREADS says, or what this process may use; 0 if the variable is invalid.
-size_t default_num_threads() {
-    size_t threads = 0;
-    if (!read_environment("PIQUANT_NUM_THREADS", 1, PIQUANT_MAX_THREADS, threads)) {
-        return 0;
-    }
-    return threads != 0 ? threads : std::min<size_t>(usable_cpus(), PIQUANT_MAX_THREADS);
-}
-
 }  // namespace
 
 piquant_status_t Context::create(size_t num_threads, Context*& context) {
@@ -69,7 +60,8 @@ piquant_status_t Context::create(size_t num_threads, Context*& context) {
     size_t cutoff = default_serial_cutoff;
     size_t threshold = last_level_cache_bytes();
     if (isa == isa_count || !read_environment("PIQUANT_SERIAL_CUTOFF", 0, SIZE_MAX, cutoff) ||
-        !read_environment("PIQUANT_STREAM_THRESHOLD", 0, SIZE_MAX, threshold)) {
+        !read_environment("PIQUANT_STREAM_THRESHOLD", 0, SIZE_MAX, threshold) ||
+        !read_environment("PIQUANT_NUM_THREADS", 1, PIQUANT_MAX_THREADS, c->most_lent_threads_)) {
         return PIQUANT_ERROR_ENVIRONMENT;
     }
     c->table_ = isas[isa].table;
@@ -83,11 +75,12 @@ piquant_status_t Context::set_num_threads(size_t n) {
     if (n > PIQUANT_MAX_THREADS) {
         return PIQUANT_ERROR_NUM_THREADS;
     }
-    const size_t threads = n != 0 ? n : default_num_threads();
-    if (threads == 0) {
+    size_t threads = n;
+    if (n == 0 && !read_environment("PIQUANT_NUM_THREADS", 1, PIQUANT_MAX_THREADS, threads)) {
         return PIQUANT_ERROR_ENVIRONMENT;
     }
-    num_threads_.store(threads, std::memory_order_relaxed);
+    num_threads_.store(threads != 0 ? threads : std::min<size_t>(usable_cpus(), PIQUANT_MAX_THREADS),
+                       std::memory_order_relaxed);
     return PIQUANT_OK;
 }
 
@@ -118,33 +111,39 @@ piquant_status_t Context::compute_quant_params(const void* in, int in_dtype, int
     const KernelTable& table = *table_.load(std::memory_order_relaxed);
     const piquant_status_t status = make_plan(table, in, in_dtype, code_dtype, n, options, plan);
     return status != PIQUANT_OK ? status
-                                : parameters_from(extent_of(plan), plan.in, static_cast<DType>(code_dtype), plan.options,
-                                                  scale, zero_point);
+                                : parameters_from(extent_of(plan), plan.in, static_cast<DType>(code_dtype),
+                                                  plan.options, scale, zero_point);
 }
 
-Schedule Context::schedule(size_t traffic) const {
-    return make_schedule(traffic, num_threads(), serial_cutoff.load(std::memory_order_relaxed),
-                         stream_threshold.load(std::memory_order_relaxed));
+// On lent threads, if there are any.
+Context::Team Context::team_for(size_t traffic, LentThreads& lent) {
+    const size_t cutoff = serial_cutoff.load(std::memory_order_relaxed);
+    const size_t count = traffic < cutoff ? 0 : lent.count();
+    const size_t threads = count != 0 ? std::min(count, most_lent_threads_) : num_threads();
+    Executor& executor = count != 0 ? static_cast<Executor&>(lent) : pool_;
+    return {executor, make_schedule(traffic, threads, cutoff, stream_threshold.load(std::memory_order_relaxed))};
 }
 
 // Calls work(begin, end, participant) for all chunks of the partition.
 template <class Work>
-void Context::for_chunks(const Schedule& s, const Partition& partition, const Work& work) {
+void Context::for_chunks(const Team& team, const Partition& partition, const Work& work) {
     struct Job {
         const Partition& partition;
         const Work& work;
     } job = {partition, work};
-    pool_.run(
+    team.executor.run(
         [](void* opaque, size_t chunk, size_t participant) {
             const auto& j = *static_cast<const Job*>(opaque);
             const FloatEnvironment pinned;
             j.work(j.partition.begin(chunk), j.partition.begin(chunk + 1), participant);
         },
-        &job, partition.chunks, s.threads, s.worth_waking);
+        &job, partition.chunks, team.schedule.threads, team.schedule.worth_waking);
 }
 
 void Context::run(Plan& plan) {
-    const Schedule s = schedule(plan.traffic());
+    LentThreads lent(plan.threads);
+    const Team team = team_for(plan.traffic(), lent);
+    const Schedule& s = team.schedule;
     plan.args.non_temporal = s.is_far;
     plan.args.prefetch_distance = s.prefetch_distance;
     if (s.threads == 1) {
@@ -154,7 +153,7 @@ void Context::run(Plan& plan) {
     }
     const Format in = info(plan.in).format;
     const Format out = info(plan.out).format;
-    for_chunks(s, partition_lines(plan.args.out, plan.n, info(plan.in).bits, info(plan.out).bits, s.threads),
+    for_chunks(team, partition_lines(plan.args.out, plan.n, info(plan.in).bits, info(plan.out).bits, s.threads),
                [&](size_t begin, size_t end, size_t) {
                    KernelArgs part = plan.args;
                    part.in = static_cast<const char*>(part.in) + bytes_for(begin, in);
@@ -192,33 +191,38 @@ void Context::run_tiles(Plan& plan) {
     const auto made = std::make_unique<const Tiles>(plan.lines, *plan.row_kernels, plan.in, plan.out, plan.reads_output,
                                                     plan.uses_words);
     const Tiles& tiles = *made;
-    const Schedule s = schedule(plan.traffic());
+    LentThreads lent(plan.threads);
+    const Team team = team_for(plan.traffic(), lent);
+    const Schedule& s = team.schedule;
     const Scratch scratch(tiles, s.threads);
     plan.args.non_temporal = s.is_far && tiles.direct_output() >= shortest_run;
     plan.args.prefetch_distance = std::min(s.prefetch_distance, tiles.direct_input() / ends_per_line / 64 * 64);
-    for_chunks(s, partition_tiles(tiles.count(), s.traffic, s.threads), [&](size_t begin, size_t end, size_t participant) {
-        tiles.run(begin, end, scratch.of(participant), s.prefetch_distance != 0,
-                  [&](const unsigned char* in, unsigned char* out, size_t n, uint64_t index) {
-                      KernelArgs part = plan.args;
-                      part.in = in;
-                      part.out = out;
-                      part.n = n;
-                      part.offset += index;
-                      plan.kernel(part);
-                  });
-        drain_if(plan.args.non_temporal);
-    });
+    for_chunks(team, partition_tiles(tiles.count(), s.traffic, s.threads),
+               [&](size_t begin, size_t end, size_t participant) {
+                   tiles.run(begin, end, scratch.of(participant), s.prefetch_distance != 0,
+                             [&](const unsigned char* in, unsigned char* out, size_t n, uint64_t index) {
+                                 KernelArgs part = plan.args;
+                                 part.in = in;
+                                 part.out = out;
+                                 part.n = n;
+                                 part.offset += index;
+                                 plan.kernel(part);
+                             });
+                   drain_if(plan.args.non_temporal);
+               });
 }
 
 Extent Context::extent_of(const ExtentPlan& plan) {
-    const Schedule s = schedule(plan.traffic());
+    LentThreads lent(plan.threads);
+    const Team team = team_for(plan.traffic(), lent);
+    const Schedule& s = team.schedule;
     if (plan.run != nullptr && s.threads == 1) {
         return plan.kernel(plan.run, plan.n);
     }
     std::vector<Extent> found(s.threads);  // by participant
     if (plan.run != nullptr) {
         const int bits = info(plan.in).bits;
-        for_chunks(s, partition_lines(plan.run, plan.n, bits, bits, s.threads),
+        for_chunks(team, partition_lines(plan.run, plan.n, bits, bits, s.threads),
                    [&](size_t begin, size_t end, size_t participant) {
                        const char* part = static_cast<const char*>(plan.run) + bytes_for(begin, bits);
                        found[participant] = merge(found[participant], plan.kernel(part, end - begin));
@@ -226,7 +230,7 @@ Extent Context::extent_of(const ExtentPlan& plan) {
     } else {
         const Tiles tiles(plan.lines, *plan.row_kernels, plan.in, plan.in, false, false);
         const Scratch scratch(tiles, s.threads);
-        for_chunks(s, partition_tiles(tiles.count(), s.traffic, s.threads),
+        for_chunks(team, partition_tiles(tiles.count(), s.traffic, s.threads),
                    [&](size_t begin, size_t end, size_t participant) {
                        tiles.run(begin, end, scratch.of(participant), s.prefetch_distance != 0,
                                  [&](const unsigned char* in, unsigned char*, size_t n, uint64_t) {

@@ -6,11 +6,12 @@
 #include <atomic>
 
 #include "core/types.hpp"
-#include "kernels/table.hpp"
+#include "engine/lent_threads.hpp"
 #include "engine/partition.hpp"
 #include "engine/plan.hpp"
 #include "engine/schedule.hpp"
 #include "engine/thread_pool.hpp"
+#include "kernels/table.hpp"
 
 namespace piquant {
 
@@ -39,17 +40,22 @@ public:
 private:
     Context() = default;
 
-    // From the settings as they are now.
-    Schedule schedule(size_t traffic) const;
+    // Who carries out a call, by the settings as they are now.
+    struct Team {
+        Executor& executor;
+        Schedule schedule;
+    };
+    Team team_for(size_t traffic, LentThreads& lent);
 
     void run(Plan& plan);
     void run_tiles(Plan& plan);
     Extent extent_of(const ExtentPlan& plan);
     template <class Work>
-    void for_chunks(const Schedule& s, const Partition& partition, const Work& work);
+    void for_chunks(const Team& team, const Partition& partition, const Work& work);
 
     std::atomic<const KernelTable*> table_{nullptr};
-    std::atomic<size_t> num_threads_{1};
+    std::atomic<size_t> num_threads_{1};  // of the own pool
+    size_t most_lent_threads_ = PIQUANT_MAX_THREADS;
     ThreadPool pool_;
 };
 

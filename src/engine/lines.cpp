@@ -29,7 +29,7 @@ bool is_multiple(ptrdiff_t stride, size_t period) {
 }
 
 // False if the elements do not fit the address space. Steps by whole periods, if there is one, are left out.
-bool reach_of(const Lines& lines, const Side& side, ptrdiff_t Dimension::*stride, size_t period, Reach& reach) {
+bool reach_of(const Lines& lines, const Side& side, ptrdiff_t Dimension::* stride, size_t period, Reach& reach) {
     reach = {0, unit_bytes(lines, side)};
     for (int d = 0; d < strided_rank(lines, side); ++d) {
         const Dimension& dim = lines.dims[d];
@@ -168,8 +168,7 @@ piquant_status_t read_lines(const piquant_options_t& layout, size_t n, const voi
         Dimension& dim = lines.dims[d];
         const auto contiguous = [&](const Side& side) {
             const size_t rows = inner / row;  // 0 within the last dimension
-            return static_cast<ptrdiff_t>(d == lines.rank - 1 ? side.format.bytes
-                                                              : rows * bytes_for(row, side.format));
+            return static_cast<ptrdiff_t>(d == lines.rank - 1 ? side.format.bytes : rows * bytes_for(row, side.format));
         };
         dim.in = layout.in_strides != nullptr ? layout.in_strides[d] : contiguous(lines.in);
         dim.out = !lines.has_out ? 0 : layout.out_strides != nullptr ? layout.out_strides[d] : contiguous(lines.out);

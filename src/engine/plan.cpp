@@ -59,8 +59,8 @@ piquant_status_t read_lines_or_run(const TransformCall& call, DType in, DType ou
 
 piquant_status_t make_plan(const KernelTable& table, const TransformCall& call, Plan& plan) {
     CallOptions options;
-    piquant_status_t status = read_values(call.float_dtype, call.code_dtype, call.scale, call.zero_point, call.options,
-                                          options, plan.args);
+    piquant_status_t status =
+        read_values(call.float_dtype, call.code_dtype, call.scale, call.zero_point, call.options, options, plan.args);
     if (status != PIQUANT_OK) {
         return status;
     }
@@ -72,6 +72,7 @@ piquant_status_t make_plan(const KernelTable& table, const TransformCall& call, 
     plan.n = call.n;
     plan.is_empty = call.n == 0;
     plan.row_kernels = &table.rows;
+    plan.threads = options.threads;
     plan.is_tiled = false;
     plan.reads_output = options.reduce == Reduce::add && call.operation != Operation::quantize;
     plan.uses_words = options.round == Round::stochastic && call.operation != Operation::dequantize;
@@ -92,8 +93,8 @@ piquant_status_t make_plan(const KernelTable& table, const TransformCall& call, 
         plan.args.out = plan.lines.out.base;
         in_bytes = in_bytes || (plan.is_tiled && plan.lines.is_packed() && are_copied(plan.lines));
     }
-    plan.kernel =
-        find_kernel(table, call.operation, float_type, in_bytes ? byte_code(code) : code, options.round, options.reduce);
+    plan.kernel = find_kernel(table, call.operation, float_type, in_bytes ? byte_code(code) : code, options.round,
+                              options.reduce);
     return status;
 }
 
@@ -116,6 +117,7 @@ piquant_status_t make_plan(const KernelTable& table, const void* in, int in_dtyp
     plan.kernel = table.minmax[float_index(plan.in)];
     plan.n = n;
     plan.run = in;
+    plan.threads = plan.options.threads;
     plan.row_kernels = &table.rows;
     if (!has_layout(options)) {
         return check_array(in, plan.in, n);

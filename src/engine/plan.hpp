@@ -20,6 +20,7 @@ struct Plan {
     bool is_tiled;      // the arrays are no run: see `lines`
     bool reads_output;  // reduce_op "add"
     bool uses_words;    // stochastic rounding
+    const piquant_threads_t* threads;  // null: the context's own
     Lines lines;
     const RowKernels* row_kernels;
 
@@ -33,6 +34,7 @@ struct ExtentPlan {
     const void* run;  // n elements side by side; null: see `lines`
     size_t n;
     CallOptions options;
+    const piquant_threads_t* threads;
     Lines lines;
     const RowKernels* row_kernels;
 

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <algorithm>
+
 namespace piquant {
 
 struct Schedule {
@@ -24,7 +26,11 @@ inline Schedule make_schedule(size_t traffic, size_t num_threads, size_t serial_
     constexpr size_t memory_distance = 8192;
     constexpr size_t cache_distance = 2048;
     constexpr size_t far_share = size_t{1} << 20;
-    const size_t threads = traffic < serial_cutoff ? 1 : num_threads;
+    // A thread that has less to do than half of the cut-off is not worth its coming: at the cut-off there are two.
+    const size_t least_share = serial_cutoff / 2;
+    const size_t threads = traffic < serial_cutoff ? 1
+                           : least_share == 0      ? num_threads
+                                                   : std::min(num_threads, traffic / least_share);
     const bool is_far = traffic >= stream_threshold;
     const size_t distance = is_far ? memory_distance : traffic / threads >= far_share ? cache_distance : 0;
     const size_t worth_waking = serial_cutoff == 0 ? SIZE_MAX : traffic / cutoffs_per_sleeper / serial_cutoff;

@@ -8,9 +8,9 @@
 #include <system_error>
 #include <thread>
 
-#include "cpu/usable_cpus.hpp"
 #include "cpu/pause.hpp"
 #include "cpu/placement.hpp"
+#include "cpu/usable_cpus.hpp"
 
 #if !defined(_WIN32)
 #include <pthread.h>
@@ -21,6 +21,8 @@ namespace piquant {
 
 // Every live pool, so that a forked child can drop the workers that it did not inherit. The handlers hold the lock
 // across fork(), so the child sees the list whole.
+std::atomic<bool> in_forked_child{false};
+
 struct ForkRegistry {
     std::mutex lock;
     ThreadPool* first = nullptr;
@@ -34,6 +36,7 @@ struct ForkRegistry {
 #if !defined(_WIN32)
         (void)pthread_atfork([] { get().lock.lock(); }, [] { get().lock.unlock(); },
                              [] {
+                                 in_forked_child.store(true, std::memory_order_relaxed);
                                  for (ThreadPool* p = get().first; p != nullptr; p = p->next_) {
                                      p->abandon_after_fork();
                                  }
@@ -60,7 +63,14 @@ struct ForkRegistry {
     }
 };
 
+bool is_forked_child() {
+    return in_forked_child.load(std::memory_order_relaxed);
+}
+
 namespace {
+
+// From the beginning on: a child has to know that it is one, even if its parent had no pool.
+[[maybe_unused]] const ForkRegistry& registered = ForkRegistry::get();
 
 // Longer than the gap between calls of a busy loop, shorter than anyone notices.
 constexpr auto spin_time = std::chrono::microseconds(50);
@@ -130,9 +140,7 @@ void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads, siz
         start_workers(threads);
     }
     if (alone || participants_ < 2) {
-        for (size_t c = 0; c < chunks; ++c) {
-            function(job, c, 0);
-        }
+        run_alone(function, job, chunks);
         if (!alone) {
             taken_.store(0, std::memory_order_release);
         }
@@ -141,13 +149,10 @@ void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads, siz
     run_ = function;
     job_ = job;
     region_count_ = chunks < participants_ ? chunks : participants_;
-    for (size_t i = 0; i < region_count_; ++i) {
-        regions_[i].next.store(chunks * i / region_count_, std::memory_order_relaxed);
-        regions_[i].end = chunks * (i + 1) / region_count_;
-    }
+    open_regions(regions_.get(), region_count_, chunks);
     gate_.fetch_or(1, std::memory_order_release);
     const bool left_sleepers = call_workers(worth_waking);
-    participate(0);
+    work_off(regions_.get(), region_count_, 0, function, job);
     gate_.fetch_and(~uint64_t{1}, std::memory_order_acq_rel);
     for (int spins = 0; gate_.load(std::memory_order_acquire) != 0; ++spins) {
         // A worker that lost its CPU inside a chunk may need this one.
@@ -157,19 +162,6 @@ void ThreadPool::run(Run function, void* job, size_t chunks, size_t threads, siz
         last_lone_job_ = std::chrono::steady_clock::now();
     }
     taken_.store(0, std::memory_order_release);
-}
-
-void ThreadPool::participate(size_t participant) {
-    for (size_t k = 0; k < region_count_; ++k) {
-        Region& region = regions_[(participant + k) % region_count_];
-        while (region.next.load(std::memory_order_relaxed) < region.end) {
-            const size_t chunk = region.next.fetch_add(1, std::memory_order_relaxed);
-            if (chunk >= region.end) {
-                break;
-            }
-            run_(job_, chunk, participant);
-        }
-    }
 }
 
 // Hands out a new ticket, and wakes the owners of regions who sleep; but if the job comes by itself, no more than are
@@ -241,7 +233,7 @@ void ThreadPool::work(Worker& self, size_t participant, uint32_t ticket) {
             return;
         }
         if ((gate_.fetch_add(2, std::memory_order_acq_rel) & 1) != 0) {
-            participate(participant);
+            work_off(regions_.get(), region_count_, participant, run_, job_);
         }
         gate_.fetch_sub(2, std::memory_order_release);
     }

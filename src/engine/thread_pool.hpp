@@ -20,22 +20,23 @@
 #include <span>
 #include <thread>
 
+#include "engine/executor.hpp"
+
 namespace piquant {
 
-class ThreadPool {
-public:
-    // Called once per chunk, on any thread; participant < max(1, thread count).
-    using Run = void (*)(void* job, size_t chunk, size_t participant);
+// Whether this process is a child of fork() that has gone on without exec(): it has none of its parent's threads.
+bool is_forked_child();
 
+class ThreadPool final : public Executor {
+public:
     ThreadPool();
-    ~ThreadPool();
+    ~ThreadPool() override;
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
 
-    // Runs all chunks and returns when all are done. Uses up to `threads` threads, caller included; they start here,
-    // the first time. Fewer, if the system grants fewer; then it is asked again some jobs later. Of those who sleep, a
-    // job that comes by itself wakes no more than are worth waking.
-    void run(Run function, void* job, size_t chunks, size_t threads, size_t worth_waking = SIZE_MAX);
+    // Threads start here, the first time. There are fewer, if the system grants fewer; then it is asked again some jobs
+    // later. Of those who sleep, a job that comes by itself wakes no more than are worth waking.
+    void run(Run function, void* job, size_t chunks, size_t threads, size_t worth_waking = SIZE_MAX) override;
 
     // Calls in progress on the owner of this pool, who counts them. It is here because a forked child has to forget
     // those of the threads that it did not inherit.
@@ -58,8 +59,6 @@ private:
     void work(Worker& self, size_t participant, uint32_t ticket);
     // The first of participants 1, 2, .. .
     std::span<Worker> first_workers(size_t count) { return {workers_, count}; }
-    void participate(size_t participant);
-
     // Pools of one process, for fork.
     ThreadPool* next_ = nullptr;
     ThreadPool** link_ = nullptr;
@@ -70,11 +69,6 @@ private:
     uint32_t short_jobs_ = 0;  // jobs since then that had fewer; guarded by taken_
 
     Worker* workers_ = nullptr;  // guarded by taken_; leaked in a forked child, where the threads do not exist
-
-    struct alignas(64) Region {
-        std::atomic<size_t> next{0};
-        size_t end = 0;
-    };
 
     // Bit 0: a job is open. The rest, times two: workers inside. A worker that finds it open may read the job until it
     // leaves; the owner closes it and waits for the count to fall to zero before the job goes out of scope.

@@ -41,7 +41,10 @@ bool are_copied(const Lines& lines) {
 
 Tiles::Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType out, bool reads_output,
              bool consecutive_words)
-    : lines_(lines), row_kernels_(row_kernels), in_access_(access_of(in)), out_access_(lines.has_out ? access_of(out) : Access::direct),
+    : lines_(lines),
+      row_kernels_(row_kernels),
+      in_access_(access_of(in)),
+      out_access_(lines.has_out ? access_of(out) : Access::direct),
       reads_output_(reads_output) {
     for (const DType type : {in, out}) {
         if (!info(type).is_float) {
@@ -82,8 +85,9 @@ Tiles::Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType 
             return access >= Access::packed ? size_t{1} : size_t{side.format.bytes};
         };
         const size_t elements =
-            tile_bytes / std::max(in_dense && in_access_ == Access::elements ? 1 : element_bytes(in_access_, lines.in),
-                                  out_dense && out_access_ == Access::elements ? 1 : element_bytes(out_access_, lines.out));
+            tile_bytes /
+            std::max(in_dense && in_access_ == Access::elements ? 1 : element_bytes(in_access_, lines.in),
+                     out_dense && out_access_ == Access::elements ? 1 : element_bytes(out_access_, lines.out));
         // Random words cost some time for each line of a tile, so that these are longer then.
         const size_t side = consecutive_words ? 4 * square : square;
         const size_t most_columns = along_rows_ ? std::max(side, elements / rows_.size) : elements;
@@ -92,8 +96,8 @@ Tiles::Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType 
         // Within a tile a side is one run if its columns are, and each row continues the one before.
         const bool whole_rows = tile_columns_ == columns_.size;
         const auto is_run = [&](bool dense, ptrdiff_t row_stride, size_t size) {
-            return dense && (tile_rows_ == 1 ||
-                             (whole_rows && row_stride == static_cast<ptrdiff_t>(columns_.size * size)));
+            return dense &&
+                   (tile_rows_ == 1 || (whole_rows && row_stride == static_cast<ptrdiff_t>(columns_.size * size)));
         };
         if (in_access_ == Access::elements && is_run(in_dense, rows_.in, lines.in.format.bytes)) {
             in_access_ = Access::direct;
@@ -108,7 +112,8 @@ Tiles::Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType 
     for (int d = 0; d < lines.rank - 1; ++d) {
         units_ *= d == row_dimension_ ? 1 : lines.dims[d].size;
     }
-    const bool small = row_blocks_ * column_blocks_ == 1 && in_access_ != Access::direct && out_access_ != Access::direct;
+    const bool small =
+        row_blocks_ * column_blocks_ == 1 && in_access_ != Access::direct && out_access_ != Access::direct;
     units_per_tile_ = small ? std::max<size_t>(1, tile_bytes / 8 / (tile_rows_ * tile_columns_)) : 1;
     tiles_ = blocks(units_, units_per_tile_);
     const bool consecutive = tile_rows_ == 1 || (tile_columns_ == columns_.size && row_index_ == columns_.size);

@@ -128,11 +128,11 @@ private:
     int bits_ = 8;       // of the codes, where they are in memory
     bool is_signed_ = false;
 
-    Dimension rows_;       // the dimension of a tile's rows; of one element where there is none
-    Dimension columns_;    // and of its columns
-    int row_dimension_;    // their number, or -1; the columns are the last one
+    Dimension rows_;     // the dimension of a tile's rows; of one element where there is none
+    Dimension columns_;  // and of its columns
+    int row_dimension_;  // their number, or -1; the columns are the last one
     uint64_t row_index_;
-    bool along_rows_;      // the next tile is beside this one along its rows
+    bool along_rows_;  // the next tile is beside this one along its rows
     size_t tile_rows_;
     size_t tile_columns_;
     size_t row_blocks_;
@@ -140,7 +140,7 @@ private:
     size_t units_;
     size_t units_per_tile_;
     size_t tiles_;
-    size_t in_size_;   // bytes of an element in a tile
+    size_t in_size_;  // bytes of an element in a tile
     size_t out_size_;
     size_t in_bytes_;  // of a tile
     size_t out_bytes_;

@@ -32,6 +32,10 @@ bool is_readable(const piquant_options_t& options) {
     return std::all_of(bytes + sizeof options, bytes + options.struct_size, [](unsigned char b) { return b == 0; });
 }
 
+bool is_whole(const piquant_threads_t& threads) {
+    return threads.struct_size >= sizeof threads && threads.count != nullptr && threads.run != nullptr;
+}
+
 }  // namespace
 
 bool is_float_dtype(int dtype) {
@@ -46,11 +50,12 @@ piquant_status_t read_options(const piquant_options_t* options, DType code, Call
     const DTypeInfo& type = info(code);
     result = {
         Round::nearest, Reduce::set, code_min(type.bits, type.is_signed), code_max(type.bits, type.is_signed), 0, 0,
-        false};
+        false,
+        nullptr};
     if (options == nullptr) {
         return PIQUANT_OK;
     }
-    if (!is_readable(*options)) {
+    if (!is_readable(*options) || (options->threads != nullptr && !is_whole(*options->threads))) {
         return PIQUANT_ERROR_OPTIONS;
     }
     const int round = static_cast<int>(options->round_mode);
@@ -71,6 +76,7 @@ piquant_status_t read_options(const piquant_options_t* options, DType code, Call
     result.seed = options->seed;
     result.offset = options->offset;
     result.symmetric = options->symmetric != 0;
+    result.threads = options->threads;
     return PIQUANT_OK;
 }
 
@@ -82,7 +88,8 @@ piquant_status_t check_array(const void* p, DType dtype, size_t n) {
     return n > SIZE_MAX / 8 || bytes_for(n, info(dtype).bits) > room ? PIQUANT_ERROR_LENGTH : PIQUANT_OK;
 }
 
-piquant_status_t check_arrays(const void* in, DType in_dtype, const void* out, DType out_dtype, size_t n, bool in_place) {
+piquant_status_t check_arrays(const void* in, DType in_dtype, const void* out, DType out_dtype, size_t n,
+                              bool in_place) {
     if (n == 0) {
         return PIQUANT_OK;
     }

@@ -17,6 +17,7 @@ struct CallOptions {
     uint64_t seed;
     uint64_t offset;
     bool symmetric;
+    const piquant_threads_t* threads;
 };
 
 bool is_float_dtype(int dtype);
@@ -30,7 +31,8 @@ piquant_status_t check_array(const void* p, DType dtype, size_t n);
 
 // Pointers may be null only where n is 0; the arrays must fit the address space and not overlap, unless `in_place` and
 // they are the same.
-piquant_status_t check_arrays(const void* in, DType in_dtype, const void* out, DType out_dtype, size_t n, bool in_place);
+piquant_status_t check_arrays(const void* in, DType in_dtype, const void* out, DType out_dtype, size_t n,
+                              bool in_place);
 
 // Fills scale, inverse and zero point. Call with the floating-point environment pinned.
 piquant_status_t read_scale(double scale, int64_t zero_point, DType real, DType code, KernelArgs& args);

@@ -106,7 +106,8 @@ void unpack_rows(unsigned char* tile, const unsigned char* from, ptrdiff_t row_s
             __builtin_memcpy(all, in, rest_bytes);
             in = all;
         }
-        simd::put<simd::Store::cached>(tile, unpacked<Bits>(in, sign));  // the next row's codes overwrite what is too much
+        simd::put<simd::Store::cached>(tile,
+                                       unpacked<Bits>(in, sign));  // the next row's codes overwrite what is too much
         tile += rest;
     }
 }

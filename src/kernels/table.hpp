@@ -39,7 +39,6 @@ inline Extent merge(const Extent& a, const Extent& b) {
 using Kernel = void (*)(const KernelArgs&);
 using MinMaxKernel = Extent (*)(const void* in, size_t n);
 
-
 // Rows of codes of 2 or 4 bits, each from a byte of its own, row_stride bytes apart, to or from a tile, where each code
 // has a byte and rows lie side by side. Tiles may be read and written up to `tile_slack` bytes beyond their end, arrays
 // may not.

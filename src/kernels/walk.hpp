@@ -98,8 +98,8 @@ constexpr WalkedOperation walked = describe_operation<Step>();
 
 class Walk {
 public:
-    // Of a step, on either side: 2-bit codes that fill a register, as float64.
-    static constexpr size_t most_bytes = 32 * simd::width;
+    // Of a step, both sides together, each in whole lines: 2-bit codes that fill a register, and as many float64.
+    static constexpr size_t most_bytes = 33 * simd::width + line_bytes;
 
     Walk(const WalkedOperation& walked, const void* operation, const KernelArgs& a)
         : w_(walked), operation_(operation), args_(a) {}
@@ -126,6 +126,7 @@ public:
 private:
     // bytes_for() without a division. What fits into the address space does not overflow.
     static size_t bytes(size_t n, unsigned bits) { return (n * bits + 7) / 8; }
+    static constexpr size_t in_whole_lines(size_t bytes) { return (bytes + line_bytes - 1) / line_bytes * line_bytes; }
     size_t in_whole_steps(size_t n) const { return n & ~(w_.elements - 1); }
 
     // Elements that lie before the first 64-byte line of the output; 0 where no element boundary meets a line.
@@ -175,7 +176,7 @@ private:
             return;
         }
         alignas(line_bytes) unsigned char from[most_bytes];
-        alignas(line_bytes) unsigned char to[most_bytes];
+        unsigned char* const to = from + in_whole_lines(bytes(w_.elements, w_.in_bits));
         copy_padded(from, in, n, w_.in_bits);
         if (w_.reads_output) {
             copy_padded(to, out, n, w_.out_bits);
@@ -200,8 +201,8 @@ private:
 template <class Step>
 void walk(const KernelArgs& a) {
     static_assert((Step::elements & (Step::elements - 1)) == 0);
-    static_assert(bytes_for(Step::elements, Step::in_bits) <= Walk::most_bytes);
-    static_assert(bytes_for(Step::elements, Step::out_bits) <= Walk::most_bytes);
+    static_assert(bytes_for(Step::elements, Step::in_bits) + line_bytes + bytes_for(Step::elements, Step::out_bits) <=
+                  Walk::most_bytes);
     const Step operation(a);
     Walk(walked<Step>, &operation, a).run();
 }

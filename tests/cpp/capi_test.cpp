@@ -106,17 +106,18 @@ TEST(QuantizeDequantize, InPlace) {
     for (size_t i = 0; i < x.size(); ++i) {
         x[i] = static_cast<float>(i % 331) * 0.17f - 20;
     }
-    for (const piquant_dtype_t code : {PIQUANT_INT4, PIQUANT_UINT16, PIQUANT_INT32, PIQUANT_INT64, PIQUANT_INT2_UNPACKED}) {
+    for (const piquant_dtype_t code :
+         {PIQUANT_INT4, PIQUANT_UINT16, PIQUANT_INT32, PIQUANT_INT64, PIQUANT_INT2_UNPACKED}) {
         for (const piquant_round_mode_t round : {PIQUANT_NEAREST, PIQUANT_STOCHASTIC}) {
             piquant_options_t options = default_options();
             options.round_mode = round;
             std::vector<float> apart(x.size());
             std::vector<float> in_place = x;
-            ASSERT_EQ(piquant_quantize_dequantize(context.get(), x.data(), apart.data(), PIQUANT_FLOAT32, code, x.size(), 0.3, 1,
-                                                  &options),
-                      PIQUANT_OK);
-            ASSERT_EQ(piquant_quantize_dequantize(context.get(), in_place.data(), in_place.data(), PIQUANT_FLOAT32, code,
+            ASSERT_EQ(piquant_quantize_dequantize(context.get(), x.data(), apart.data(), PIQUANT_FLOAT32, code,
                                                   x.size(), 0.3, 1, &options),
+                      PIQUANT_OK);
+            ASSERT_EQ(piquant_quantize_dequantize(context.get(), in_place.data(), in_place.data(), PIQUANT_FLOAT32,
+                                                  code, x.size(), 0.3, 1, &options),
                       PIQUANT_OK);
             EXPECT_EQ(apart, in_place) << code;
         }
@@ -283,10 +284,26 @@ TEST(Describe, Dtypes) {
         const char* name;
         int bits;
         int bits_in_memory = 0;  // where they are others
-    } rows[] = {{"float16", 16}, {"bfloat16", 16}, {"float32", 32}, {"float64", 64}, {"int2", 2},   {"uint2", 2},
-                {"int4", 4},     {"uint4", 4},     {"int8", 8},     {"uint8", 8},    {"int16", 16}, {"uint16", 16},
-                {"int32", 32},   {"uint32", 32},   {"int64", 64},   {"uint64", 64},
-                {"int2_unpacked", 2, 8}, {"uint2_unpacked", 2, 8}, {"int4_unpacked", 4, 8}, {"uint4_unpacked", 4, 8}};
+    } rows[] = {{"float16", 16},
+                {"bfloat16", 16},
+                {"float32", 32},
+                {"float64", 64},
+                {"int2", 2},
+                {"uint2", 2},
+                {"int4", 4},
+                {"uint4", 4},
+                {"int8", 8},
+                {"uint8", 8},
+                {"int16", 16},
+                {"uint16", 16},
+                {"int32", 32},
+                {"uint32", 32},
+                {"int64", 64},
+                {"uint64", 64},
+                {"int2_unpacked", 2, 8},
+                {"uint2_unpacked", 2, 8},
+                {"int4_unpacked", 4, 8},
+                {"uint4_unpacked", 4, 8}};
     for (int d = 0; d < dtype_count; ++d) {
         const auto dtype = static_cast<piquant_dtype_t>(d);
         EXPECT_STREQ(piquant_dtype_name(dtype), rows[d].name);

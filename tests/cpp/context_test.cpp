@@ -7,7 +7,6 @@
 
 #include "cpu/caches.hpp"
 #include "cpu/usable_cpus.hpp"
-#include "cpu/caches.hpp"
 #include "support.hpp"
 
 namespace piquant {

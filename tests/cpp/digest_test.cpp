@@ -232,8 +232,9 @@ Row layouts_row(piquant_context_t* context, DType real, DType code) {
             const Placed out = placed(to, l.shape, operation == 3 ? l.in : l.out);
             const auto made = [&](DType type, size_t bytes) {
                 const size_t size = info(type).format.bytes;
-                return info(type).is_float ? patterns(type, bytes / size, info(code).bits / 2, info(code).bits + 3, words)
-                                           : codes(DType::uint8, bytes, words);
+                return info(type).is_float
+                           ? patterns(type, bytes / size, info(code).bits / 2, info(code).bits + 3, words)
+                           : codes(DType::uint8, bytes, words);
             };
             const Bytes input = made(from, in.bytes);
             Bytes output = operation == 3 ? input : made(to, out.bytes);
@@ -251,9 +252,10 @@ Row layouts_row(piquant_context_t* context, DType real, DType code) {
             const size_t n = l.shape[0] * l.shape[1] * l.shape[2];
             unsigned char* const to_first = output.data() + out.first;
             const unsigned char* const from_first = operation == 3 ? to_first : input.data() + in.first;
-            EXPECT_EQ(operation == 0   ? piquant_quantize(context, from_first, r, to_first, q, n, 0.75, 1, &o)
-                      : operation == 1 ? piquant_dequantize(context, from_first, q, to_first, r, n, 0.75, 1, &o)
-                                       : piquant_quantize_dequantize(context, from_first, to_first, r, q, n, 0.75, 1, &o),
+            EXPECT_EQ(operation == 0 ? piquant_quantize(context, from_first, r, to_first, q, n, 0.75, 1, &o)
+                      : operation == 1
+                          ? piquant_dequantize(context, from_first, q, to_first, r, n, 0.75, 1, &o)
+                          : piquant_quantize_dequantize(context, from_first, to_first, r, q, n, 0.75, 1, &o),
                       PIQUANT_OK);
             d.add(output.data(), output.size());
         }

@@ -122,10 +122,14 @@ TEST_P(FloatFormatsIsa, EveryInputQuantizes) {
             const std::string what = std::string(info(code).name) + ", scale " + std::to_string(args.scale) +
                                      ", zero point " + std::to_string(args.zero_point);
             for (int round = 0; round < 2; ++round) {
-                const auto quantize = [&](const KernelTable& table) { return quantize_kernel(table, real, code, round); };
+                const auto quantize = [&](const KernelTable& table) {
+                    return quantize_kernel(table, real, code, round);
+                };
                 compare(quantize, args, in, codes, info(code).bits, what);
                 for (int reduce = 0; reduce < 2; ++reduce) {
-                    const auto fused = [&](const KernelTable& table) { return quantize_dequantize_kernel(table, real, code, round, reduce); };
+                    const auto fused = [&](const KernelTable& table) {
+                        return quantize_dequantize_kernel(table, real, code, round, reduce);
+                    };
                     compare(fused, args, in, in, 16, what + ", fused");
                 }
             }
@@ -142,7 +146,9 @@ TEST_P(FloatFormatsIsa, EveryPreviousOutputIsAddedTo) {
         const Bytes in = code_data(code, patterns, random);
         for (const KernelArgs& args : arguments(real, code)) {
             for (int reduce = 0; reduce < 2; ++reduce) {
-                const auto dequantize = [&](const KernelTable& table) { return dequantize_kernel(table, code, real, reduce); };
+                const auto dequantize = [&](const KernelTable& table) {
+                    return dequantize_kernel(table, code, real, reduce);
+                };
                 compare(dequantize, args, in, before, 16,
                         std::string(info(code).name) + (reduce == 1 ? " add" : " set") + ", scale " +
                             std::to_string(args.scale));
@@ -159,7 +165,9 @@ TEST_P(FloatFormatsIsa, EveryBinadeRounds) {
     for (int exponent = -126; exponent < 127; ++exponent) {
         KernelArgs args = kernel_args(real, DType::int16, std::ldexp(1.0, exponent), 0);
         args.n = patterns;
-        const auto dequantize = [&](const KernelTable& table) { return dequantize_kernel(table, DType::int16, real, 0); };
+        const auto dequantize = [&](const KernelTable& table) {
+            return dequantize_kernel(table, DType::int16, real, 0);
+        };
         compare(dequantize, args, in, out, 16, "scale 2^" + std::to_string(exponent));
     }
 }

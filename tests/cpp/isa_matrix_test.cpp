@@ -108,14 +108,18 @@ protected:
 
 TEST_P(IsaMatrix, Quantize) {
     for (int round = 0; round < 2; ++round) {
-        const auto kernel = [=, this](const KernelTable& table) { return quantize_kernel(table, real(), code(), round); };
+        const auto kernel = [=, this](const KernelTable& table) {
+            return quantize_kernel(table, real(), code(), round);
+        };
         sweep({real(), code(), real(), code(), kernel(scalar_table()), of_vector_isas(kernel), round == 1}, 1);
     }
 }
 
 TEST_P(IsaMatrix, Dequantize) {
     for (int reduce = 0; reduce < 2; ++reduce) {
-        const auto kernel = [=, this](const KernelTable& table) { return dequantize_kernel(table, code(), real(), reduce); };
+        const auto kernel = [=, this](const KernelTable& table) {
+            return dequantize_kernel(table, code(), real(), reduce);
+        };
         sweep({code(), real(), real(), code(), kernel(scalar_table()), of_vector_isas(kernel), false}, 2);
     }
 }

@@ -77,7 +77,8 @@ Placed place(Random& random, DType type, const std::vector<size_t>& shape, bool 
 ptrdiff_t offset_of(const Placed& p, const std::vector<size_t>& shape, size_t index) {
     ptrdiff_t offset = 0;
     for (size_t d = shape.size(); d-- > 0;) {
-        offset += static_cast<ptrdiff_t>(index % shape[d]) * (is_packed(p.type) && d + 1 == shape.size() ? 0 : p.strides[d]);
+        offset +=
+            static_cast<ptrdiff_t>(index % shape[d]) * (is_packed(p.type) && d + 1 == shape.size() ? 0 : p.strides[d]);
         index /= shape[d];
     }
     return offset;
@@ -102,7 +103,8 @@ Bytes collected(Placed& p, const std::vector<size_t>& shape) {
     const size_t size = info(p.type).format.bytes;
     for (size_t r = 0; r < rows; ++r) {
         if (is_packed(p.type)) {
-            std::memcpy(&dense[r * row_bytes(p.type, row)], p.base() + offset_of(p, shape, r * row), row_bytes(p.type, row));
+            std::memcpy(&dense[r * row_bytes(p.type, row)], p.base() + offset_of(p, shape, r * row),
+                        row_bytes(p.type, row));
             continue;
         }
         for (size_t i = 0; i < row; ++i) {
@@ -116,7 +118,8 @@ void spread(Placed& p, const std::vector<size_t>& shape, const Bytes& dense) {
     const size_t size = info(p.type).format.bytes;
     for (size_t r = 0; r < elements(shape) / row; ++r) {
         if (is_packed(p.type)) {
-            std::memcpy(p.base() + offset_of(p, shape, r * row), &dense[r * row_bytes(p.type, row)], row_bytes(p.type, row));
+            std::memcpy(p.base() + offset_of(p, shape, r * row), &dense[r * row_bytes(p.type, row)],
+                        row_bytes(p.type, row));
             continue;
         }
         for (size_t i = 0; i < row; ++i) {
@@ -151,13 +154,12 @@ void fill(Random& random, Placed& p, const std::vector<size_t>& shape) {
 
 enum class Call { quantize, dequantize, fused };
 
-piquant_status_t call(piquant_context_t* c, Call kind, const void* in, void* out, DType from, DType to, DType code, size_t n,
-                      const piquant_options_t& o) {
+piquant_status_t call(piquant_context_t* c, Call kind, const void* in, void* out, DType from, DType to, DType code,
+                      size_t n, const piquant_options_t& o) {
     const auto dtype = [](DType t) { return static_cast<piquant_dtype_t>(t); };
     constexpr double scale = 0.37;
     const int64_t zero_point = info(code).is_signed ? -1 : 1;
-    return kind == Call::quantize
-               ? piquant_quantize(c, in, dtype(from), out, dtype(to), n, scale, zero_point, &o)
+    return kind == Call::quantize ? piquant_quantize(c, in, dtype(from), out, dtype(to), n, scale, zero_point, &o)
            : kind == Call::dequantize
                ? piquant_dequantize(c, in, dtype(from), out, dtype(to), n, scale, zero_point, &o)
                : piquant_quantize_dequantize(c, in, out, dtype(from), dtype(code), n, scale, zero_point, &o);
@@ -175,8 +177,8 @@ bool is_unpacked(DType type) {
 }
 
 // What contiguous data give, one call for each row, as rows of codes begin with a byte.
-void expect(piquant_context_t* c, Call kind, DType from, DType to, DType code, Bytes in, Bytes& out, size_t rows, size_t row,
-            piquant_options_t o) {
+void expect(piquant_context_t* c, Call kind, DType from, DType to, DType code, Bytes in, Bytes& out, size_t rows,
+            size_t row, piquant_options_t o) {
     if (is_unpacked(code)) {  // as codes of 8 bits in the range of the narrow type
         o.has_quant_min = o.has_quant_max = 1;
         o.quant_min = static_cast<int64_t>(code_min(info(code).bits, info(code).is_signed));
@@ -184,7 +186,8 @@ void expect(piquant_context_t* c, Call kind, DType from, DType to, DType code, B
         if (kind == Call::dequantize) {
             for (unsigned char& b : in) {
                 b &= code_mask(code);
-                b = static_cast<unsigned char>(info(code).is_signed && b > code_mask(code) / 2 ? b | ~code_mask(code) : b);
+                b = static_cast<unsigned char>(info(code).is_signed && b > code_mask(code) / 2 ? b | ~code_mask(code)
+                                                                                               : b);
             }
         }
         from = kind == Call::dequantize ? byte_type(code) : from;
@@ -194,7 +197,8 @@ void expect(piquant_context_t* c, Call kind, DType from, DType to, DType code, B
     const uint64_t offset = o.offset;
     for (size_t r = 0; r < rows; ++r) {
         o.offset = offset + r * row;
-        ASSERT_EQ(call(c, kind, &in[r * row_bytes(from, row)], &out[r * row_bytes(to, row)], from, to, code, row, o), PIQUANT_OK);
+        ASSERT_EQ(call(c, kind, &in[r * row_bytes(from, row)], &out[r * row_bytes(to, row)], from, to, code, row, o),
+                  PIQUANT_OK);
     }
 }
 
@@ -230,11 +234,11 @@ void check(piquant_context_t* parallel, piquant_context_t* single, Random& rando
     ASSERT_EQ(call(parallel, kind, in.base(), out.base(), from, to, code, n, o), PIQUANT_OK);
     std::string words;
     for (size_t d = 0; d < shape.size(); ++d) {
-        words += " [" + std::to_string(shape[d]) + ": " + std::to_string(in.strides[d]) + ", " + std::to_string(out.strides[d]) + "]";
+        words += " [" + std::to_string(shape[d]) + ": " + std::to_string(in.strides[d]) + ", " +
+                 std::to_string(out.strides[d]) + "]";
     }
-    ASSERT_TRUE(out.memory == model.memory)
-        << info(from).name << " -> " << info(to).name << " by " << info(code).name << " round " << o.round_mode << " reduce "
-        << o.reduce_op << words;
+    ASSERT_TRUE(out.memory == model.memory) << info(from).name << " -> " << info(to).name << " by " << info(code).name
+                                            << " round " << o.round_mode << " reduce " << o.reduce_op << words;
 }
 
 std::vector<size_t> some_shape(Random& random, size_t most) {
@@ -262,8 +266,11 @@ TEST(Lines, EveryLayoutGivesWhatContiguousDataGive) {
         const auto real = static_cast<DType>(pick(random, float_count - 1));
         const auto code = static_cast<DType>(float_count + pick(random, code_count + unpacked_count - 1));
         const auto kind = static_cast<Call>(pick(random, 2));
-        ASSERT_EQ(piquant_context_set_isa(parallel.get(), piquant_available_isa(static_cast<size_t>(round) % available)), PIQUANT_OK);
-        check(parallel.get(), single.get(), random, kind, real, code, some_shape(random, round % 100 == 0 ? 300000 : 6000));
+        ASSERT_EQ(
+            piquant_context_set_isa(parallel.get(), piquant_available_isa(static_cast<size_t>(round) % available)),
+            PIQUANT_OK);
+        check(parallel.get(), single.get(), random, kind, real, code,
+              some_shape(random, round % 100 == 0 ? 300000 : 6000));
     }
 }
 
@@ -280,14 +287,14 @@ TEST(Lines, ParametersOfEveryLayout) {
         double scale[2];
         int64_t zero_point[2];
         const auto dtype = static_cast<piquant_dtype_t>(real);
-        ASSERT_EQ(piquant_compute_quant_params(context.get(), dense.data(), dtype, PIQUANT_UINT8, elements(shape), &o, &scale[0],
-                                               &zero_point[0]),
+        ASSERT_EQ(piquant_compute_quant_params(context.get(), dense.data(), dtype, PIQUANT_UINT8, elements(shape), &o,
+                                               &scale[0], &zero_point[0]),
                   PIQUANT_OK);
         o.rank = shape.size();
         o.shape = shape.data();
         o.in_strides = in.strides.data();
-        ASSERT_EQ(piquant_compute_quant_params(context.get(), in.base(), dtype, PIQUANT_UINT8, elements(shape), &o, &scale[1],
-                                               &zero_point[1]),
+        ASSERT_EQ(piquant_compute_quant_params(context.get(), in.base(), dtype, PIQUANT_UINT8, elements(shape), &o,
+                                               &scale[1], &zero_point[1]),
                   PIQUANT_OK);
         ASSERT_EQ(scale[0], scale[1]);
         ASSERT_EQ(zero_point[0], zero_point[1]);
@@ -301,8 +308,9 @@ struct Layout {
     std::vector<ptrdiff_t> out;
 };
 
-piquant_status_t read(const Layout& layout, DType from, DType to, Lines& lines, void* out = reinterpret_cast<void*>(0x900000),
-                      bool in_place = false, const void* in = reinterpret_cast<void*>(0x100000)) {
+piquant_status_t read(const Layout& layout, DType from, DType to, Lines& lines,
+                      void* out = reinterpret_cast<void*>(0x900000), bool in_place = false,
+                      const void* in = reinterpret_cast<void*>(0x100000)) {
     piquant_options_t o = PIQUANT_OPTIONS_INIT;
     o.rank = layout.shape.size();
     o.shape = layout.shape.data();
@@ -321,13 +329,13 @@ TEST(Lines, Merge) {
         {{{3, 4, 5}, {}, {}}, DType::int8, false, {60}},
         {{{1, 1}, {}, {}}, DType::int8, false, {1}},
         {{{7, 1, 5}, {20, 999, 4}, {}}, DType::int8, false, {35}},
-        {{{8, 6}, {48, 4}, {}}, DType::int8, false, {8, 6}},                // every second row
-        {{{8, 6}, {4, 32}, {}}, DType::int8, true, {8, 6}},                 // transposed, to row-major
-        {{{8, 6}, {4, 32}, {1, 8}}, DType::int8, true, {48}},               // transposed on both sides
-        {{{8, 6}, {4, 32}, {1, 8}}, DType::int8, false, {8, 6}},            // where the order matters
+        {{{8, 6}, {48, 4}, {}}, DType::int8, false, {8, 6}},                           // every second row
+        {{{8, 6}, {4, 32}, {}}, DType::int8, true, {8, 6}},                            // transposed, to row-major
+        {{{8, 6}, {4, 32}, {1, 8}}, DType::int8, true, {48}},                          // transposed on both sides
+        {{{8, 6}, {4, 32}, {1, 8}}, DType::int8, false, {8, 6}},                       // where the order matters
         {{{2, 3, 4, 5}, {240, 4, 60, 12}, {60, 1, 15, 3}}, DType::int8, true, {120}},  // channels last
-        {{{8, 6}, {-24, -4}, {-6, -1}}, DType::int8, true, {48}},           // both turned around
-        {{{4, 6}, {}, {}}, DType::int4, false, {24}},                       // packed rows that fill their bytes
+        {{{8, 6}, {-24, -4}, {-6, -1}}, DType::int8, true, {48}},                      // both turned around
+        {{{4, 6}, {}, {}}, DType::int4, false, {24}},  // packed rows that fill their bytes
         {{{4, 5}, {}, {}}, DType::int4, false, {4, 5}},
         {{{4, 6}, {}, {}}, DType::int2, false, {4, 6}},
         {{{2, 4, 8}, {}, {16, 4, 77}}, DType::int4, false, {64}},
@@ -370,8 +378,18 @@ TEST(Lines, BadLayouts) {
         {"the same place", {{4, 4}, {}, {}}, DType::float32, in, false, PIQUANT_ERROR_OVERLAP},
         {"in place", {{4, 4}, {32, 8}, {32, 8}}, DType::float32, in, true, PIQUANT_OK},
         {"the same place, transposed", {{4, 4}, {16, 4}, {4, 16}}, DType::float32, in, true, PIQUANT_ERROR_OVERLAP},
-        {"an element further", {{4, 4}, {}, {}}, DType::float32, static_cast<char*>(in) + 4, true, PIQUANT_ERROR_OVERLAP},
-        {"below, by its strides", {{4}, {}, {-4}}, DType::float32, static_cast<char*>(in) + 20, false, PIQUANT_ERROR_OVERLAP},
+        {"an element further",
+         {{4, 4}, {}, {}},
+         DType::float32,
+         static_cast<char*>(in) + 4,
+         true,
+         PIQUANT_ERROR_OVERLAP},
+        {"below, by its strides",
+         {{4}, {}, {-4}},
+         DType::float32,
+         static_cast<char*>(in) + 20,
+         false,
+         PIQUANT_ERROR_OVERLAP},
     };
     for (const auto& row : rows) {
         Lines lines;

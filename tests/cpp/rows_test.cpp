@@ -26,8 +26,8 @@ public:
         unsigned char* const array = region_.view() + (at_end ? region_.size() - bytes : 0);
         unsigned char* const first = array + (reverse ? stride * (rows - 1) : 0);
         const auto row_stride = reverse ? -static_cast<ptrdiff_t>(stride) : static_cast<ptrdiff_t>(stride);
-        const GuardedAccess access = {isa.name, Bits == 2 ? "rows of 2 bits" : "rows of 4 bits", columns, array, bytes,
-                                      array, bytes};
+        const GuardedAccess access = {
+            isa.name, Bits == 2 ? "rows of 2 bits" : "rows of 4 bits", columns, array, bytes, array, bytes};
         guarded_access = &access;
 
         // Codes with the bits above them, as kernels of 8 bits leave them.
@@ -55,14 +55,16 @@ public:
         isa.table->rows.unpack[Bits == 4](codes.data(), first, row_stride, rows, columns, is_signed);
         codes.resize(rows * columns);
         tile.resize(rows * columns);
-        ASSERT_EQ(codes, tile) << isa.name << ", " << rows << " x " << columns << ", gap " << gap << ", reverse " << reverse;
+        ASSERT_EQ(codes, tile) << isa.name << ", " << rows << " x " << columns << ", gap " << gap << ", reverse "
+                               << reverse;
         guarded_access = nullptr;
     }
 
     void check_all() {
         report_faults();
         for (const Isa* isa : all_isas()) {
-            for (size_t columns = 1; columns <= 600 && !testing::Test::HasFailure(); columns += columns < 140 ? 1 : 17) {
+            for (size_t columns = 1; columns <= 600 && !testing::Test::HasFailure();
+                 columns += columns < 140 ? 1 : 17) {
                 for (const size_t rows : {size_t{1}, size_t{2}, size_t{5}, size_t{40}}) {
                     const bool is_signed = (columns + rows) % 2 == 0;
                     check(*isa, rows, columns, 0, false, true, is_signed);

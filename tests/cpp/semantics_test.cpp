@@ -131,9 +131,8 @@ void check_product() {
         const T inverse =
             static_cast<T>(std::ldexp(static_cast<double>(random()), static_cast<int>(random() % 40) - 80));
         const T y = static_cast<T>(static_cast<exact::Wide>(x) * static_cast<exact::Wide>(inverse));
-        ASSERT_EQ(
-            (quantize_element<Round::nearest>(x, inverse, range, 0)),
-            model_code(static_cast<double>(y), model_round(static_cast<double>(y), Round::nearest, 0), range))
+        ASSERT_EQ((quantize_element<Round::nearest>(x, inverse, range, 0)),
+                  model_code(static_cast<double>(y), model_round(static_cast<double>(y), Round::nearest, 0), range))
             << "x " << x << " inverse " << inverse;
     }
 }
