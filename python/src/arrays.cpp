@@ -49,7 +49,8 @@ bool look_at_array(const Face& face, nb::handle array, const char*, const Wanted
     }
     const ArrayObject& a = fields(array);
     const DType* const element = element_type(face, a.dtype);
-    if (element == nullptr || a.ndim > PIQUANT_MAX_RANK || (wanted.role == Role::output && (a.flags & writeable) == 0)) {
+    if (element == nullptr || a.ndim > PIQUANT_MAX_RANK ||
+        (wanted.role == Role::output && (a.flags & writeable) == 0)) {
         return false;
     }
     view.data = a.data;

@@ -111,8 +111,8 @@ void check_output(const Py_buffer& b, nb::handle exporter, const char* argument,
 
 void copy_buffer(const char* argument, const Wanted& wanted, View& view) {
     if (wanted.role == Role::output) {
-        throw nb::buffer_error((argument + " must be C-contiguous, or have items of the result's type and strides"s)
-                                   .c_str());
+        throw nb::buffer_error(
+            (argument + " must be C-contiguous, or have items of the result's type and strides"s).c_str());
     }
     view.original = view.extent();
     view.owner = nb::steal(PyBytes_FromStringAndSize(nullptr, view.buffer.len));

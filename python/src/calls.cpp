@@ -34,7 +34,7 @@ void read_reduce_op(nb::handle reduce_op, nb::handle out, const Face& face, piqu
     if (is_add(reduce_op)) {
         if (out.is_none()) {
             throw nb::value_error(
-                ("reduce_op='add' needs out, the "s + face.array + " to add to, got out=None").c_str());
+                ("reduce_op='add' needs out, the "s + face.noun + " to add to, got out=None").c_str());
         }
         options.reduce_op = PIQUANT_ADD;
     }
@@ -98,9 +98,9 @@ nb::object python_function(const char* name) {
 // The shape of the elements that codes of shape `stored` stand for, if the caller gave one.
 Shape shape_told(const Shape& stored, nb::handle sizes, const DType& code, bool could_be_packed, const Face& face) {
     const int bits = code.is_packed() && !code.carries_params ? piquant_dtype_bits(c_dtype(code.id)) : 8;
-    return Shape(nb::cast<nb::tuple>(call(python_function("told_shape"), {stored.tuple(), sizes, nb::int_(bits),
-                                                                           nb::str(face.codes),
-                                                                           nb::bool_(could_be_packed)})));
+    return Shape(
+        nb::cast<nb::tuple>(call(python_function("told_shape"), {stored.tuple(), sizes, nb::int_(bits),
+                                                                 nb::str(face.codes), nb::bool_(could_be_packed)})));
 }
 
 nb::object dequantize(const Face& face, nb::handle q, nb::handle scale, nb::handle zero_point, nb::handle dtype,
@@ -113,7 +113,8 @@ nb::object dequantize(const Face& face, nb::handle q, nb::handle scale, nb::hand
     View& in = arrays.in;
     read_reduce_op(reduce_op, out, face, options);
     const Context& context = context_of(ctx);
-    const nb::object sizes = shape.is_none() ? nb::object(nb::none()) : piquant_python::call(python_function("read_shape"), {shape});
+    const nb::object sizes =
+        shape.is_none() ? nb::object(nb::none()) : piquant_python::call(python_function("read_shape"), {shape});
     const nb::object zero_index = as_index(zero_point, "zero_point");
     call.scale = number(scale, "scale");
     call.scale_given = scale;
@@ -222,15 +223,14 @@ void init_calls(nb::module_& m) {
           "reduce_op"_a.none(), "source_dtype"_a.none(), "shape"_a.none(), "out"_a.none(), "ctx"_a.none(),
           nb::sig("def dequantize(face: Face, q: object, scale: object, zero_point: object, dtype: object, "
                   "reduce_op: object, source_dtype: object, shape: object, out: object, ctx: object) -> typing.Any"));
-    m.def("quantize_dequantize", &quantize_dequantize, "face"_a, "x"_a.none(), "scale"_a.none(),
-          "zero_point"_a.none(), "dtype"_a.none(), "round_mode"_a.none(), "reduce_op"_a.none(), "seed"_a.none(),
-          "offset"_a.none(), "quant_min"_a.none(), "quant_max"_a.none(), "source_dtype"_a.none(), "out"_a.none(),
-          "ctx"_a.none(),
+    m.def("quantize_dequantize", &quantize_dequantize, "face"_a, "x"_a.none(), "scale"_a.none(), "zero_point"_a.none(),
+          "dtype"_a.none(), "round_mode"_a.none(), "reduce_op"_a.none(), "seed"_a.none(), "offset"_a.none(),
+          "quant_min"_a.none(), "quant_max"_a.none(), "source_dtype"_a.none(), "out"_a.none(), "ctx"_a.none(),
           nb::sig("def quantize_dequantize(face: Face, x: object, scale: object, zero_point: object, dtype: object, "
                   "round_mode: object, reduce_op: object, seed: object, offset: object, quant_min: object, "
                   "quant_max: object, source_dtype: object, out: object, ctx: object) -> typing.Any"));
-    m.def("compute_quant_params", &compute_quant_params, "face"_a, "x"_a.none(), "dtype"_a.none(),
-          "symmetric"_a.none(), "quant_min"_a.none(), "quant_max"_a.none(), "source_dtype"_a.none(), "ctx"_a.none());
+    m.def("compute_quant_params", &compute_quant_params, "face"_a, "x"_a.none(), "dtype"_a.none(), "symmetric"_a.none(),
+          "quant_min"_a.none(), "quant_max"_a.none(), "source_dtype"_a.none(), "ctx"_a.none());
     m.def("is_stochastic", &is_stochastic, "round_mode"_a.none());
     m.def("shown", &text, "value"_a.none(), "repr(value), or the beginning of a long one.");
 }

@@ -26,9 +26,9 @@ void quantize(const Context& context, std::uintptr_t in, int in_dtype, std::uint
     piquant_status_t status;
     {
         const Unlocked unlocked(n);
-        status = piquant_quantize(context.get(), reinterpret_cast<const void*>(in), static_cast<piquant_dtype_t>(in_dtype),
-                                  reinterpret_cast<void*>(out), static_cast<piquant_dtype_t>(out_dtype), n, call.scale,
-                                  call.zero_point, &options);
+        status = piquant_quantize(context.get(), reinterpret_cast<const void*>(in),
+                                  static_cast<piquant_dtype_t>(in_dtype), reinterpret_cast<void*>(out),
+                                  static_cast<piquant_dtype_t>(out_dtype), n, call.scale, call.zero_point, &options);
     }
     check(status, call);
 }

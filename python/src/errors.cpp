@@ -85,7 +85,8 @@ std::string words(piquant_status_t status, const Call& call) {
         case PIQUANT_ERROR_NOT_FINITE:
             return call.input + " must be finite to compute parameters from, but holds NaN or infinity"s;
         case PIQUANT_ERROR_DATA_RANGE:
-            return call.input + " spans more than quant_max - quant_min steps of the largest scale that fits the compute type"s;
+            return call.input +
+                   " spans more than quant_max - quant_min steps of the largest scale that fits the compute type"s;
         case PIQUANT_ERROR_STRIDES:
             return "out must have memory of its own for each element, got " +
                    (call.out != nullptr ? layout_words(*call.out) : "others"s);

@@ -60,11 +60,10 @@ const DType& Face::dtype(nb::handle spelling, const char* argument, bool wants_f
     return *nb::inst_ptr<DType>(found);
 }
 
-// The description of an array: (address, DType, shape, strides, instead). Strides are bytes, or None for row-major order
-// without gaps. `instead` is None, or an array of plain elements to read in place of this one.
+// The description of an array: (address, DType, shape, strides, instead). Strides are bytes, or None for row-major
+// order without gaps. `instead` is None, or an array of plain elements to read in place of this one.
 void Face::describe_into(nb::handle array, const char* argument, const Wanted& wanted, View& view) const {
-    const nb::object dtype =
-        wanted.dtype == nullptr ? nb::object(nb::none()) : nb::find(*wanted.dtype);
+    const nb::object dtype = wanted.dtype == nullptr ? nb::object(nb::none()) : nb::find(*wanted.dtype);
     const nb::object description = call(describe, {array, nb::str(argument), nb::str(role_name(wanted.role)), dtype});
     const auto parts = nb::cast<nb::tuple>(description);
     const auto shape = nb::cast<nb::tuple>(parts[2]);
@@ -116,7 +115,8 @@ void Face::make_contiguous(nb::handle array, const char* argument, const Wanted&
         copy_buffer(argument, wanted, view);
         return;
     }
-    const nb::object copy = call(contiguous, {view.owner.is_valid() ? nb::handle(view.owner) : array, nb::str(argument)});
+    const nb::object copy =
+        call(contiguous, {view.owner.is_valid() ? nb::handle(view.owner) : array, nb::str(argument)});
     replace(copy, argument, wanted, view);
 }
 
@@ -155,15 +155,15 @@ void Face::tell_written(nb::handle output) const {
 
 namespace {
 
-Face* new_face(const std::string& kind, const nb::typed<nb::dict, nb::object, DType>& dtypes, nb::handle find_dtype, nb::handle make,
-               nb::handle draw_seed, nb::handle make_alike, nb::handle make_small, std::size_t small, nb::handle describe, nb::handle contiguous, nb::handle check_params,
-               nb::handle written) {
+Face* new_face(const std::string& kind, const nb::typed<nb::dict, nb::object, DType>& dtypes, nb::handle find_dtype,
+               nb::handle make, nb::handle draw_seed, nb::handle make_alike, nb::handle make_small, std::size_t small,
+               nb::handle describe, nb::handle contiguous, nb::handle check_params, nb::handle written) {
     auto* face = new Face{};
     const bool buffers = kind == "buffers";
     face->look = buffers ? look_at_buffer : kind == "torch" ? look_at_tensor : look_at_array;
     face->floats = kind == "torch" ? "tensor" : "x";
     face->codes = kind == "torch" ? "tensor" : "q";
-    face->array = kind == "torch" ? "tensor" : buffers ? "buffer" : "array";
+    face->noun = kind == "torch" ? "tensor" : buffers ? "buffer" : "array";
     face->flat_outputs = buffers;
     face->tells_shapes = buffers;
     face->dtypes = dtypes;
@@ -222,8 +222,8 @@ void init_face(nb::module_& m) {
     nb::class_<Face>(m, "Face", "How one kind of arrays is looked at and made.")
         .def(nb::new_(&new_face), "kind"_a, nb::kw_only(), "dtypes"_a, "find_dtype"_a, "make"_a, "draw_seed"_a,
              "make_alike"_a.none() = nb::none(), "make_small"_a.none() = nb::none(), "small"_a = 0,
-             "describe"_a.none() = nb::none(), "contiguous"_a.none() = nb::none(),
-             "check_params"_a.none() = nb::none(), "written"_a.none() = nb::none())
+             "describe"_a.none() = nb::none(), "contiguous"_a.none() = nb::none(), "check_params"_a.none() = nb::none(),
+             "written"_a.none() = nb::none())
         .def("see", &see, "array"_a.none(), "output"_a = false,
              nb::sig("def see(self, array: object, output: bool = False) -> "
                      "tuple[int, int, tuple[int, ...], tuple[int, ...]] | None"),

@@ -35,9 +35,9 @@ Shape::Shape(const View& view) : rank(view.rank) {
 
 Shape::Shape(const nb::tuple& given) : rank(nb::len(given)) {
     if (rank > PIQUANT_MAX_RANK) {
-        throw nb::value_error(("shape must have at most " + std::to_string(PIQUANT_MAX_RANK) + " dimensions, got " +
-                               std::to_string(rank))
-                                  .c_str());
+        throw nb::value_error(
+            ("shape must have at most " + std::to_string(PIQUANT_MAX_RANK) + " dimensions, got " + std::to_string(rank))
+                .c_str());
     }
     for (std::size_t d = 0; d < rank; ++d) {
         sizes[d] = nb::cast<std::size_t>(given[d]);
@@ -148,9 +148,8 @@ void Arrays::lay_out(const DType* code) {
     call.n = elements.n;
     if (rows_run_on && !whole_bytes && !elements.contiguous) {
         if (&elements == &out) {
-            throw nb::value_error(("out must be contiguous for codes of which rows share bytes, got " +
-                                   layout_words(out))
-                                      .c_str());
+            throw nb::value_error(
+                ("out must be contiguous for codes of which rows share bytes, got " + layout_words(out)).c_str());
         }
         face.make_contiguous(given, argument, wanted, in);
     }

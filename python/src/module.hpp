@@ -1,4 +1,4 @@
-// The native module: arrays and arguments of Python in, calls of the C API, exceptions out. Nothing numeric happens here.
+// The native module: arrays and arguments of Python in, calls of the C API, exceptions out. Nothing here is numeric.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -42,7 +42,7 @@ inline void check(piquant_status_t status, const Call& call) {
     }
 }
 
-// Clears an error of converting an argument, to be told in our words. An interrupt, or memory that ran out, is thrown on.
+// Clears an error of converting an argument, to be told in our words. Interrupts and lack of memory are thrown on.
 void clear_error();
 
 // repr(value), or the beginning of a long one; never an error of the value's own.

@@ -9,10 +9,11 @@ namespace piquant_python {
 
 // What a dtype of a face stands for.
 struct DType {
-    int id;               // piquant_dtype_t of the elements
-    int stored;           // the same of the array that holds them: PIQUANT_UINT8 where a byte holds several codes
-    nb::object storage;   // dtype of that array, as the face names it
-    bool carries_params;  // torch quantized tensors: they know their own scale and zero point, and their rows share bytes
+    int id;              // piquant_dtype_t of the elements
+    int stored;          // the same of the array that holds them: PIQUANT_UINT8 where a byte holds several codes
+    nb::object storage;  // dtype of that array, as the face names it
+    // torch quantized tensors know their own scale and zero point, and their rows share bytes.
+    bool carries_params;
 
     bool is_float() const { return id <= PIQUANT_FLOAT64; }
     // An array of this dtype tells by itself what it holds, in a form that every face has.
@@ -115,21 +116,21 @@ struct Face {
     bool (*look)(const Face& face, nb::handle array, const char* argument, const Wanted& wanted, View& view);
     const char* floats;     // name of the argument that is an array of floats
     const char* codes;      // and of codes
-    const char* array;      // what an array is called here
+    const char* noun;       // what an array is called here
     bool flat_outputs;      // an output may be any contiguous memory of the right size
     bool tells_shapes;      // results are made from a shape, not like another array
-    nb::dict dtypes;          // spelling of a dtype -> DType
-    nb::object find_dtype;    // (dtype, argument, floats) -> DType, for spellings that are not in `dtypes`
-    nb::object describe;      // (array, argument, role, DType or None) -> see read() in face.cpp
-    nb::object contiguous;    // (array, argument) -> a row-major copy
-    nb::object make;          // (like, DType, shape or None, scale, zero_point) -> a result, not filled
-    // Faster ones for results of less than `small` bytes; None where there is none. What they raise is for `make` to say.
-    nb::object make_alike;    // (like, dtype=storage): of the shape and memory format of a plain array
-    nb::object make_small;    // (shape, storage)
+    nb::dict dtypes;        // spelling of a dtype -> DType
+    nb::object find_dtype;  // (dtype, argument, floats) -> DType, for spellings that are not in `dtypes`
+    nb::object describe;    // (array, argument, role, DType or None) -> see read() in face.cpp
+    nb::object contiguous;  // (array, argument) -> a row-major copy
+    nb::object make;        // (like, DType, shape or None, scale, zero_point) -> a result, not filled
+    // Faster ones for results of less than `small` bytes, or None. What they raise is for `make` to say.
+    nb::object make_alike;  // (like, dtype=storage): of the shape and memory format of a plain array
+    nb::object make_small;  // (shape, storage)
     std::size_t small;
-    nb::object draw_seed;     // () -> int
-    nb::object check_params;  // (array, argument, scale, zero_point): of an array that carries its own
-    nb::object written;       // ((output,)): tells the framework about a write, or None
+    nb::object draw_seed;                // () -> int
+    nb::object check_params;             // (array, argument, scale, zero_point): of an array that carries its own
+    nb::object written;                  // ((output,)): tells the framework about a write, or None
     const DType* elements[dtype_count];  // by piquant_dtype_t, those of `dtypes` that are elements
 
     // The DType that an argument names, of floats or of codes.
