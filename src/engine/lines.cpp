@@ -29,7 +29,7 @@ bool is_multiple(ptrdiff_t stride, size_t period) {
 }
 
 // False if the elements do not fit the address space. Steps by whole periods, if there is one, are left out.
-bool reach_of(const Lines& lines, const Side& side, ptrdiff_t Dimension::*stride, size_t period, Reach& reach) {
+bool reach_of(const Lines& lines, const Side& side, ptrdiff_t Dimension::* stride, size_t period, Reach& reach) {
     reach = {0, unit_bytes(lines, side)};
     for (int d = 0; d < strided_rank(lines, side); ++d) {
         const Dimension& dim = lines.dims[d];
@@ -70,8 +70,8 @@ bool is_injective(const Lines& lines) {
     return true;
 }
 
-// Whether the sides share no bytes, as far as that is easily seen: either one ends before the other begins; or both repeat
-// themselves with one period, a stride of the output, within which that is so:
+// Whether the sides share no bytes, as far as that is easily seen: either one ends before the other begins; or both
+// repeat themselves with one period, a stride of the output, within which that is so:
 //
 //   | in  .  out out  .  | in  .  out out  .  | in  .
 //   |<----- period ----->|

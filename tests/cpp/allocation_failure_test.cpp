@@ -169,23 +169,25 @@ TEST(AllocationFailure, CallsWithLayouts) {
                     const std::vector<uint8_t> all(untouched.size(), 0x33);
                     piquant_status_t statuses[3] = {};
                     failed = with_failure(k, only_one, [&] {
-                        statuses[0] = piquant_quantize(context.get(), in.data(), PIQUANT_FLOAT32, codes.data(), PIQUANT_UINT4, n,
-                                                       1.0, 0, &quantize);
+                        statuses[0] = piquant_quantize(context.get(), in.data(), PIQUANT_FLOAT32, codes.data(),
+                                                       PIQUANT_UINT4, n, 1.0, 0, &quantize);
                         statuses[1] = piquant_dequantize(context.get(), all.data(), PIQUANT_UINT4, numbers.data(),
                                                          PIQUANT_FLOAT32, n, 1.0, 0, &dequantize);
-                        statuses[2] = piquant_compute_quant_params(context.get(), in.data(), PIQUANT_FLOAT32, PIQUANT_UINT8, n,
-                                                                   &quantize, &scale, &zero_point);
+                        statuses[2] = piquant_compute_quant_params(context.get(), in.data(), PIQUANT_FLOAT32,
+                                                                   PIQUANT_UINT8, n, &quantize, &scale, &zero_point);
                     });
                     for (const piquant_status_t status : statuses) {
                         ASSERT_TRUE(status == PIQUANT_OK || (failed && status == PIQUANT_ERROR_MEMORY)) << k;
                     }
                     std::vector<uint8_t> expected = statuses[0] == PIQUANT_OK ? all : untouched;
-                    for (size_t i = columns / 2; i < expected.size() && statuses[0] == PIQUANT_OK; i += (columns + 1) / 2) {
+                    for (size_t i = columns / 2; i < expected.size() && statuses[0] == PIQUANT_OK;
+                         i += (columns + 1) / 2) {
                         expected[i] = 0x03;  // rows are padded
                     }
                     ASSERT_TRUE(codes == expected) << k;
                     ASSERT_TRUE(numbers == (statuses[1] == PIQUANT_OK ? std::vector<float>(n, 3.0f) : in)) << k;
-                    ASSERT_EQ(statuses[2] == PIQUANT_OK, scale == static_cast<double>(2.6f / 255) && zero_point == 0) << k;
+                    ASSERT_EQ(statuses[2] == PIQUANT_OK, scale == static_cast<double>(2.6f / 255) && zero_point == 0)
+                        << k;
                     refused = refused || (failed && statuses[0] == PIQUANT_ERROR_MEMORY);
                 }
                 EXPECT_GT(k, 2) << "hardly an allocation failed";

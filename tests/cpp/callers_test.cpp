@@ -81,20 +81,21 @@ struct Results {
         o.shape = shape;
         o.in_strides = across;
         o.out_strides = packed;
-        EXPECT_EQ(piquant_quantize(c, in, PIQUANT_FLOAT32, rows_of_codes.data(), PIQUANT_INT4, elements, scale, 3, &o), PIQUANT_OK);
+        EXPECT_EQ(piquant_quantize(c, in, PIQUANT_FLOAT32, rows_of_codes.data(), PIQUANT_INT4, elements, scale, 3, &o),
+                  PIQUANT_OK);
         EXPECT_EQ(piquant_compute_quant_params(c, in, PIQUANT_FLOAT32, PIQUANT_INT8, elements, &o, &transposed_scale,
                                                &transposed_zero_point),
                   PIQUANT_OK);
         in_place.assign(in, in + elements);
         o.out_strides = across;
-        EXPECT_EQ(piquant_quantize_dequantize(c, in_place.data(), in_place.data(), PIQUANT_FLOAT32, PIQUANT_UINT2, elements, scale,
-                                              1, &o),
+        EXPECT_EQ(piquant_quantize_dequantize(c, in_place.data(), in_place.data(), PIQUANT_FLOAT32, PIQUANT_UINT2,
+                                              elements, scale, 1, &o),
                   PIQUANT_OK);
         o.reduce_op = PIQUANT_ADD;
         o.in_strides = packed;
         o.out_strides = second;
-        EXPECT_EQ(piquant_dequantize(c, rows_of_codes.data(), PIQUANT_INT4, every_second.data(), PIQUANT_FLOAT32, elements, scale, 3,
-                                     &o),
+        EXPECT_EQ(piquant_dequantize(c, rows_of_codes.data(), PIQUANT_INT4, every_second.data(), PIQUANT_FLOAT32,
+                                     elements, scale, 3, &o),
                   PIQUANT_OK);
     }
     bool operator==(const Results&) const = default;

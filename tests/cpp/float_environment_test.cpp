@@ -160,7 +160,7 @@ void transforms(piquant_context_t* context, Digest& digest) {
     }
 }
 
-// The same by tiles: codes that a transposed matrix becomes, packed in odd rows, then each in a byte; and their sum with
+// The same by tiles: codes that a transposed matrix becomes, packed in odd rows, or each in a byte; and their sum with
 // what was there.
 void tiles(piquant_context_t* context, Digest& digest) {
     constexpr size_t rows = 133;
@@ -174,7 +174,8 @@ void tiles(piquant_context_t* context, Digest& digest) {
         const ptrdiff_t across[] = {size, size * static_cast<ptrdiff_t>(columns)};
         // Of 16 bits, every fourth pattern at least.
         const size_t apart = inputs()[static_cast<size_t>(f)].n / n;
-        const ptrdiff_t apart_strides[] = {across[0] * static_cast<ptrdiff_t>(apart), across[1] * static_cast<ptrdiff_t>(apart)};
+        const ptrdiff_t apart_strides[] = {across[0] * static_cast<ptrdiff_t>(apart),
+                                           across[1] * static_cast<ptrdiff_t>(apart)};
         const Bytes& in = inputs()[static_cast<size_t>(f)].bytes;
         for (const piquant_dtype_t code : {PIQUANT_INT4, PIQUANT_UINT2_UNPACKED, PIQUANT_INT32}) {
             piquant_options_t o = PIQUANT_OPTIONS_INIT;
@@ -185,15 +186,19 @@ void tiles(piquant_context_t* context, Digest& digest) {
             o.in_strides = apart_strides;
             Bytes codes(columns * piquant_size(code, rows));
             Bytes sum = in;
-            expect(PIQUANT_OK, [&] { return piquant_quantize(context, in.data(), real, codes.data(), code, n, 1.2e-38, 1, &o); });
+            expect(PIQUANT_OK,
+                   [&] { return piquant_quantize(context, in.data(), real, codes.data(), code, n, 1.2e-38, 1, &o); });
             o.in_strides = nullptr;
             o.out_strides = apart_strides;
-            expect(PIQUANT_OK, [&] { return piquant_dequantize(context, codes.data(), code, sum.data(), real, n, 1.2e-38, 0, &o); });
+            expect(PIQUANT_OK, [&] {
+                return piquant_dequantize(context, codes.data(), code, sum.data(), real, n, 1.2e-38, 0, &o);
+            });
             digest.add(codes.data(), codes.size());
             digest.add(sum.data(), sum.size());
             o.in_strides = apart_strides;
-            expect(PIQUANT_OK,
-                   [&] { return piquant_quantize_dequantize(context, sum.data(), sum.data(), real, code, n, 1.2e-38, 1, &o); });
+            expect(PIQUANT_OK, [&] {
+                return piquant_quantize_dequantize(context, sum.data(), sum.data(), real, code, n, 1.2e-38, 1, &o);
+            });
             digest.add(sum.data(), sum.size());
         }
         expect(PIQUANT_ERROR_STRIDES, [&] {

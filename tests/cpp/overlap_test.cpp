@@ -75,7 +75,8 @@ TEST(Overlap, BothSidesOfTheLimit) {
         {"a stride of one element is no period", {{1, 9}, {8, 4}, {8, 4}}, f32, f32, 4, false},
     };
     for (const auto& row : rows) {
-        EXPECT_EQ(read(row.layout, row.from, row.to, row.distance), row.apart ? PIQUANT_OK : PIQUANT_ERROR_OVERLAP) << row.what;
+        EXPECT_EQ(read(row.layout, row.from, row.to, row.distance), row.apart ? PIQUANT_OK : PIQUANT_ERROR_OVERLAP)
+            << row.what;
     }
 }
 
@@ -168,13 +169,15 @@ TEST(Overlap, HalvesOfRows) {
         o.out_strides = codes;
         unsigned char* const right = matrix.data() + columns * 4 + 1;
         const Bytes before = matrix;
-        ASSERT_EQ(piquant_quantize(context.get(), matrix.data(), PIQUANT_FLOAT32, right, PIQUANT_UINT4, rows * columns, 1, 0, &o),
+        ASSERT_EQ(piquant_quantize(context.get(), matrix.data(), PIQUANT_FLOAT32, right, PIQUANT_UINT4, rows * columns,
+                                   1, 0, &o),
                   PIQUANT_OK);
         Bytes expected = before;
         for (size_t r = 0; r < rows; ++r) {
             for (size_t c = 0; c < columns; c += 2) {
                 const size_t high = c + 1 < columns ? (r * 7 + c + 1) % 16 : 0;
-                expected[r * stride + columns * 4 + 1 + c / 2] = static_cast<unsigned char>((r * 7 + c) % 16 | high << 4);
+                expected[r * stride + columns * 4 + 1 + c / 2] =
+                    static_cast<unsigned char>((r * 7 + c) % 16 | high << 4);
             }
         }
         ASSERT_TRUE(matrix == expected) << isa;
@@ -183,7 +186,8 @@ TEST(Overlap, HalvesOfRows) {
         }
         o.in_strides = codes;
         o.out_strides = floats;
-        ASSERT_EQ(piquant_dequantize(context.get(), right, PIQUANT_UINT4, matrix.data(), PIQUANT_FLOAT32, rows * columns, 1, 0, &o),
+        ASSERT_EQ(piquant_dequantize(context.get(), right, PIQUANT_UINT4, matrix.data(), PIQUANT_FLOAT32,
+                                     rows * columns, 1, 0, &o),
                   PIQUANT_OK);
         ASSERT_TRUE(matrix == expected) << isa;
     }

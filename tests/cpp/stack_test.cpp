@@ -1,5 +1,5 @@
-// What calls take of their caller's stack: threads of other languages and of audio or network servers often have little.
-// Every function runs on a stack of 32 KiB that ends at an inaccessible page, and is measured there.
+// What calls take of their caller's stack, of which threads of other languages and of servers often have little. Every
+// function runs on a stack of 32 KiB that ends at an inaccessible page, and is measured there.
 #include <gtest/gtest.h>
 
 #if defined(__linux__)
@@ -60,8 +60,8 @@ __attribute__((noinline)) void* measure(void* opaque) {
 size_t stack_of(const std::function<void()>& call) {
     call();  // functions of shared libraries are looked up the first time, which takes stack of its own
     constexpr size_t guard = 4096;
-    auto* const memory =
-        static_cast<unsigned char*>(mmap(nullptr, guard + stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    auto* const memory = static_cast<unsigned char*>(
+        mmap(nullptr, guard + stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     EXPECT_EQ(mprotect(memory, guard, PROT_NONE), 0);
     Measurement m = {&call, memory + guard, 0};
     pthread_attr_t attributes;
@@ -94,7 +94,8 @@ protected:
     }
 
     // All operations on one pair of types. A layout of rank PIQUANT_MAX_RANK has most of its dimensions in front.
-    void expect_little_of_calls(piquant_context_t* c, const char* isa, piquant_dtype_t real, piquant_dtype_t code, int kind) {
+    void expect_little_of_calls(piquant_context_t* c, const char* isa, piquant_dtype_t real, piquant_dtype_t code,
+                                int kind) {
         constexpr size_t rows = 66;
         constexpr size_t columns = 77;
         constexpr size_t n = rows * columns;
@@ -121,8 +122,8 @@ protected:
         o.shape = shape.data();
         o.in_strides = floats_at.data();
         o.out_strides = codes_at.data();
-        const std::string name = std::string(isa) + ", " + piquant_dtype_name(real) + " and " + piquant_dtype_name(code) +
-                                 ", layout " + std::to_string(kind);
+        const std::string name = std::string(isa) + ", " + piquant_dtype_name(real) + " and " +
+                                 piquant_dtype_name(code) + ", layout " + std::to_string(kind);
         expect_little("quantize, " + name, [&] {
             measure_from_here();
             EXPECT_EQ(piquant_quantize(c, floats.data(), real, codes.data(), code, n, 0.37, 1, &o), PIQUANT_OK);
@@ -131,14 +132,17 @@ protected:
             double scale;
             int64_t zero_point;
             measure_from_here();
-            EXPECT_EQ(piquant_compute_quant_params(c, sums.data(), PIQUANT_FLOAT64, code, 1, nullptr, &scale, &zero_point), PIQUANT_OK);
+            EXPECT_EQ(
+                piquant_compute_quant_params(c, sums.data(), PIQUANT_FLOAT64, code, 1, nullptr, &scale, &zero_point),
+                PIQUANT_OK);
             piquant_compute_quant_params(c, floats.data(), real, code, n, &o, &scale, &zero_point);
         });
         expect_little("quantize_dequantize, " + name, [&] {
             piquant_options_t both = o;
             both.out_strides = o.in_strides;
             measure_from_here();
-            EXPECT_EQ(piquant_quantize_dequantize(c, floats.data(), sums.data(), real, code, n, 0.37, 1, &both), PIQUANT_OK);
+            EXPECT_EQ(piquant_quantize_dequantize(c, floats.data(), sums.data(), real, code, n, 0.37, 1, &both),
+                      PIQUANT_OK);
         });
         expect_little("dequantize, " + name, [&] {
             piquant_options_t back = o;
@@ -213,7 +217,9 @@ TEST_F(Stack, OfTheFirstParallelCall) {
     expect_little("the first parallel call", [&] {
         c = make_parallel_context(3);
         measure_from_here();
-        EXPECT_EQ(piquant_quantize(c.get(), in.data(), PIQUANT_FLOAT32, out.data(), PIQUANT_UINT8, in.size(), 1, 0, nullptr), PIQUANT_OK);
+        EXPECT_EQ(
+            piquant_quantize(c.get(), in.data(), PIQUANT_FLOAT32, out.data(), PIQUANT_UINT8, in.size(), 1, 0, nullptr),
+            PIQUANT_OK);
     });
 }
 

@@ -1,5 +1,6 @@
 // Layouts between pages that nobody may touch, on every instruction set: a call stays within its elements' extent, and
-// leaves what lies between elements as it was. Arrays begin and end at such a page; rows far apart have one between them.
+// leaves what lies between elements as it was. Arrays begin and end at such a page; rows far apart have one between
+// them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,10 +24,13 @@ struct Arrangement {
     bool turned;
 };
 constexpr Arrangement arrangements[] = {
-    {"row-major", {2, 1, 0}, 0, false},      {"rows with gaps", {2, 1, 0}, 5, false},
+    {"row-major", {2, 1, 0}, 0, false},
+    {"rows with gaps", {2, 1, 0}, 5, false},
     {"every second element", {2, 1, 0}, 0, false},
-    {"transposed", {1, 2, 0}, 0, false},     {"transposed, gaps", {1, 2, 0}, 3, true},
-    {"channels last", {0, 2, 1}, 0, false},  {"turned around", {2, 1, 0}, 0, true},
+    {"transposed", {1, 2, 0}, 0, false},
+    {"transposed, gaps", {1, 2, 0}, 3, true},
+    {"channels last", {0, 2, 1}, 0, false},
+    {"turned around", {2, 1, 0}, 0, true},
 };
 constexpr size_t every_second = 2;
 
@@ -101,8 +105,8 @@ class TilesGuard : public testing::Test {
 protected:
     void SetUp() override { report_faults(); }
 
-    void check(const Isa& isa, Call kind, DType real, DType code, std::array<size_t, 3> shape, size_t in_kind, size_t out_kind,
-               bool at_end) {
+    void check(const Isa& isa, Call kind, DType real, DType code, std::array<size_t, 3> shape, size_t in_kind,
+               size_t out_kind, bool at_end) {
         const Array in = arrange(kind == Call::dequantize ? code : real, shape, in_kind);
         const Array out = arrange(kind == Call::quantize ? code : real, shape, out_kind);
         const size_t n = shape[0] * shape[1] * shape[2];
@@ -135,10 +139,11 @@ protected:
         layout.in_strides = in.strides.data();
         layout.out_strides = out.strides.data();
         const std::string name = std::string(info(in.type).name) + " " + arrangements[in_kind].name + " -> " +
-                                 info(out.type).name + " " + arrangements[out_kind].name + ", " + std::to_string(shape[0]) +
-                                 " x " + std::to_string(shape[1]) + " x " + std::to_string(shape[2]);
-        const GuardedAccess access = {isa.name, name.c_str(), n, in_.view() + in_start, in.bytes, out_.view() + out_start,
-                                      out.bytes};
+                                 info(out.type).name + " " + arrangements[out_kind].name + ", " +
+                                 std::to_string(shape[0]) + " x " + std::to_string(shape[1]) + " x " +
+                                 std::to_string(shape[2]);
+        const GuardedAccess access = {
+            isa.name, name.c_str(), n, in_.view() + in_start, in.bytes, out_.view() + out_start, out.bytes};
         guarded_access = &access;
         ASSERT_EQ(piquant_context_set_isa(context_.get(), isa.name), PIQUANT_OK);
         const piquant_status_t status = call(context_.get(), kind, in_.view() + in_start + in.first,
@@ -163,7 +168,8 @@ protected:
             scatter_row(out, expected.data(), r, row_out);
         }
         const auto wrong = std::mismatch(to, to + out.bytes, expected.begin());
-        ASSERT_TRUE(wrong.first == to + out.bytes) << isa.name << ", " << name << ": byte " << wrong.first - to << " of " << out.bytes;
+        ASSERT_TRUE(wrong.first == to + out.bytes)
+            << isa.name << ", " << name << ": byte " << wrong.first - to << " of " << out.bytes;
     }
 
     static void gather_row(const Array& a, const unsigned char* memory, size_t row, Bytes& dense) {
@@ -201,7 +207,8 @@ constexpr std::array<size_t, 3> shapes[] = {{1, 1, 1},  {3, 5, 7},    {2, 3, 33}
 
 // Each type with each arrangement of either side; shapes take turns.
 TEST_F(TilesGuard, EveryArrangement) {
-    constexpr DType codes[] = {DType::int2, DType::uint4, DType::int8, DType::uint16, DType::int64, DType::int4_unpacked};
+    constexpr DType codes[] = {DType::int2,   DType::uint4, DType::int8,
+                               DType::uint16, DType::int64, DType::int4_unpacked};
     size_t round = 0;
     for (const Isa* isa : all_isas()) {
         for (int f = 0; f < float_count; ++f) {
@@ -211,8 +218,8 @@ TEST_F(TilesGuard, EveryArrangement) {
                         const auto kind = static_cast<Call>(round % 4);
                         check(*isa, kind, static_cast<DType>(f), code, shapes[round / 4 % std::size(shapes)], i, k,
                               round / 7 % 2 == 0);
-                        check(*isa, kind, static_cast<DType>(f), code, shapes[(round / 4 + 3) % std::size(shapes)], i, k,
-                              round / 7 % 2 != 0);
+                        check(*isa, kind, static_cast<DType>(f), code, shapes[(round / 4 + 3) % std::size(shapes)], i,
+                              k, round / 7 % 2 != 0);
                     }
                 }
             }
@@ -246,7 +253,8 @@ TEST_F(TilesGuard, RowsBetweenPages) {
     std::vector<float> numbers(rows * 300);
     for (const Isa* isa : all_isas()) {
         ASSERT_EQ(piquant_context_set_isa(context_.get(), isa->name), PIQUANT_OK);
-        for (const piquant_dtype_t code : {PIQUANT_INT2, PIQUANT_UINT4, PIQUANT_UINT8, PIQUANT_INT4_UNPACKED, PIQUANT_INT16}) {
+        for (const piquant_dtype_t code :
+             {PIQUANT_INT2, PIQUANT_UINT4, PIQUANT_UINT8, PIQUANT_INT4_UNPACKED, PIQUANT_INT16}) {
             for (size_t row = 1; row < 300; row += row < 70 ? 1 : 19) {
                 for (const bool turned : {false, true}) {
                     for (const bool at_end : {false, true}) {
@@ -254,29 +262,34 @@ TEST_F(TilesGuard, RowsBetweenPages) {
                         const auto apart = static_cast<ptrdiff_t>(2 * page);
                         const auto size = static_cast<ptrdiff_t>(piquant_size(code, 1));
                         const ptrdiff_t strides[] = {turned ? -apart : apart, size};
-                        unsigned char* const first = memory + (turned ? 2 * rows - 1 : 1) * page +
-                                                     (at_end ? page - piquant_size(code, row) : 0);
+                        unsigned char* const first =
+                            memory + (turned ? 2 * rows - 1 : 1) * page + (at_end ? page - piquant_size(code, row) : 0);
                         for (size_t i = 0; i < rows * row; ++i) {
                             numbers[i] = static_cast<float>(i * 5 % 3) - (code == PIQUANT_INT2 ? 1.0f : 0.0f);
                         }
-                        const std::vector<float> before(numbers.begin(), numbers.begin() + static_cast<ptrdiff_t>(rows * row));
+                        const std::vector<float> before(numbers.begin(),
+                                                        numbers.begin() + static_cast<ptrdiff_t>(rows * row));
                         const std::string name = std::string("rows between pages, ") + piquant_dtype_name(code);
-                        const GuardedAccess access = {isa->name, name.c_str(), row, first, piquant_size(code, row), first,
-                                                      piquant_size(code, row)};
+                        const GuardedAccess access = {
+                            isa->name, name.c_str(),           row, first, piquant_size(code, row),
+                            first,     piquant_size(code, row)};
                         guarded_access = &access;
                         piquant_options_t o = PIQUANT_OPTIONS_INIT;
                         o.rank = 2;
                         o.shape = shape;
                         o.out_strides = strides;
-                        ASSERT_EQ(piquant_quantize(context_.get(), before.data(), PIQUANT_FLOAT32, first, code, rows * row, 1, 0, &o),
+                        ASSERT_EQ(piquant_quantize(context_.get(), before.data(), PIQUANT_FLOAT32, first, code,
+                                                   rows * row, 1, 0, &o),
                                   PIQUANT_OK);
                         std::fill(numbers.begin(), numbers.end(), 99.0f);
                         o.out_strides = nullptr;
                         o.in_strides = strides;
-                        ASSERT_EQ(piquant_dequantize(context_.get(), first, code, numbers.data(), PIQUANT_FLOAT32, rows * row, 1, 0, &o),
+                        ASSERT_EQ(piquant_dequantize(context_.get(), first, code, numbers.data(), PIQUANT_FLOAT32,
+                                                     rows * row, 1, 0, &o),
                                   PIQUANT_OK);
                         guarded_access = nullptr;
-                        ASSERT_TRUE(std::equal(before.begin(), before.end(), numbers.begin())) << isa->name << ", " << name;
+                        ASSERT_TRUE(std::equal(before.begin(), before.end(), numbers.begin()))
+                            << isa->name << ", " << name;
                     }
                 }
             }

@@ -158,7 +158,8 @@ size_t size_from(unsigned char kind, size_t before) {
 // A step over the `covered` bytes of the dimensions inside: without a gap, with one, over a page; or one that makes
 // elements meet or repeats them; or a senseless one.
 ptrdiff_t stride_from(unsigned char kind, size_t covered, size_t size) {
-    const ptrdiff_t huge[] = {PTRDIFF_MAX, PTRDIFF_MIN, PTRDIFF_MAX / 2, -PTRDIFF_MAX, ptrdiff_t{1} << 59, ptrdiff_t{1} << 48, 1 - (ptrdiff_t{1} << 50)};
+    const ptrdiff_t huge[] = {PTRDIFF_MAX,        PTRDIFF_MIN,        PTRDIFF_MAX / 2,         -PTRDIFF_MAX,
+                              ptrdiff_t{1} << 59, ptrdiff_t{1} << 48, 1 - (ptrdiff_t{1} << 50)};
     const auto exact = static_cast<ptrdiff_t>(covered);
     return kind >= 128 && size == 1 ? huge[kind % std::size(huge)]
            : kind < 96              ? exact
@@ -171,8 +172,8 @@ ptrdiff_t stride_from(unsigned char kind, size_t covered, size_t size) {
                                     : kind % 36;
 }
 
-std::vector<ptrdiff_t> strides_from(const std::vector<size_t>& shape, int dtype, unsigned char order, unsigned char turned,
-                                    const unsigned char* steps) {
+std::vector<ptrdiff_t> strides_from(const std::vector<size_t>& shape, int dtype, unsigned char order,
+                                    unsigned char turned, const unsigned char* steps) {
     const size_t moved = std::min(shape.size(), free_rank);
     std::vector<ptrdiff_t> strides(shape.size(), PTRDIFF_MIN);  // of one element: not looked at
     std::vector<size_t> left;                                   // outermost first

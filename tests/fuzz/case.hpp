@@ -43,7 +43,7 @@ struct Case {
     double scale;
     int64_t zero_point;
     bool has_options;
-    piquant_options_t options;  // but for the layout
+    piquant_options_t options;     // but for the layout
     unsigned char beyond[8] = {};  // what a later version's options hold behind these
     uint64_t fill_seed;
     std::vector<unsigned char> fill;

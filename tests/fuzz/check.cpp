@@ -215,8 +215,9 @@ std::string check_parameters(const Case& c, piquant_context_t* context, Guarded&
         return "the scalar instruction set finds other parameters";
     }
     const std::string wrong = wrong_parameters(side_by_side, dense.data(), status, scale, zero_point);
-    return !wrong.empty() || status != PIQUANT_OK ? wrong
-                                                  : bound_exceeded(side_by_side, context, dense.data(), scale, zero_point);
+    return !wrong.empty() || status != PIQUANT_OK
+               ? wrong
+               : bound_exceeded(side_by_side, context, dense.data(), scale, zero_point);
 }
 
 std::string check_transform(Case c, piquant_context_t* context, Guarded& in_memory, Guarded& out_memory) {
@@ -252,7 +253,8 @@ std::string check_transform(Case c, piquant_context_t* context, Guarded& in_memo
     const Bytes before = out.elements();
     const Bytes input = in.elements();
     const ptrdiff_t distance = out.first() - in.first();
-    const bool in_place = known && c.operation == Operation::quantize_dequantize && are_same(in.array(), out.array(), distance);
+    const bool in_place =
+        known && c.operation == Operation::quantize_dequantize && are_same(in.array(), out.array(), distance);
     const bool overlap = known && overlapping && !in_place && share_bytes(in.array(), out.array(), distance);
     const bool seen_apart = !known || !overlapping || in_place || are_seen_apart(in.array(), out.array(), distance);
     if (overlap && seen_apart) {
@@ -265,7 +267,8 @@ std::string check_transform(Case c, piquant_context_t* context, Guarded& in_memo
         call(c, c.pointers == Pointers::null_context ? nullptr : context, given_in, given_out, nullptr, nullptr);
 
     std::vector<piquant_status_t> errors = deserved(c, overlap);
-    const bool refused = errors.empty() && !seen_apart && status == PIQUANT_ERROR_OVERLAP;  // for what takes more to see
+    const bool refused =
+        errors.empty() && !seen_apart && status == PIQUANT_ERROR_OVERLAP;  // for what takes more to see
     const bool right = errors.empty() ? status == PIQUANT_OK || refused
                                       : std::find(errors.begin(), errors.end(), status) != errors.end();
     if (!right) {
@@ -363,7 +366,8 @@ std::string broken_promise(const unsigned char* data, size_t size) {
               << ", n " << c.n << ", " << isa << ", threads " << c.threads << ", scale " << c.scale << ", zero point "
               << c.zero_point;
         for (size_t d = 0; d < c.layout.shape.size() && d < 6; ++d) {
-            words << " [" << c.layout.shape[d] << ": " << c.layout.in_strides[d] << ", " << c.layout.out_strides[d] << "]";
+            words << " [" << c.layout.shape[d] << ": " << c.layout.in_strides[d] << ", " << c.layout.out_strides[d]
+                  << "]";
         }
         words << ", rank " << c.layout.shape.size() << ")";
         wrong = words.str();

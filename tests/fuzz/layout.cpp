@@ -158,7 +158,8 @@ bool nests(const Array& a) {
 bool share_bytes(const Array& a, const Array& b, ptrdiff_t distance) {
     const std::vector<bool> in_a = owned_bytes(a);
     const std::vector<bool> in_b = owned_bytes(b);
-    const auto apart = static_cast<ptrdiff_t>(distance - reach_of(b).below + reach_of(a).below);  // from a's lowest to b's
+    const auto apart =
+        static_cast<ptrdiff_t>(distance - reach_of(b).below + reach_of(a).below);  // from a's lowest to b's
     for (size_t i = 0; i < in_b.size(); ++i) {
         const ptrdiff_t k = static_cast<ptrdiff_t>(i) + apart;
         if (in_b[i] && k >= 0 && k < static_cast<ptrdiff_t>(in_a.size()) && in_a[static_cast<size_t>(k)]) {
@@ -216,7 +217,9 @@ piquant_status_t layout_error(const Case& c) {
     Integer product = 1;
     for (const size_t size : shape) {
         const Integer most = Integer{1} << 64;
-        product = product > most / std::max<Integer>(static_cast<Integer>(size), 1) ? most : product * static_cast<Integer>(size);
+        product = product > most / std::max<Integer>(static_cast<Integer>(size), 1)
+                      ? most
+                      : product * static_cast<Integer>(size);
     }
     product = std::find(shape.begin(), shape.end(), size_t{0}) != shape.end() ? 0 : product;
     if (shape.size() > PIQUANT_MAX_RANK || c.layout.no_shape || product != static_cast<Integer>(c.n)) {
