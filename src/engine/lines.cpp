@@ -70,8 +70,8 @@ bool is_injective(const Lines& lines) {
     return true;
 }
 
-// Whether the sides share no bytes, as far as that is easily seen: either one ends before the other begins; or both repeat
-// themselves with one period, a stride of the output, within which that is so:
+// Whether the sides share no bytes, as far as that is easily seen: either one ends before the other begins; or both
+// repeat themselves with one period, a stride of the output, within which that is so:
 //
 //   | in  .  out out  .  | in  .  out out  .  | in  .
 //   |<----- period ----->|
@@ -202,9 +202,13 @@ void merge_dimensions(Lines& lines, bool any_order) {
     end = std::remove_if(begin, end, [&](const Dimension& d) { return d.size == 1 || (!lines.has_out && d.in == 0); });
     if (any_order) {
         std::for_each(begin, end, [&](Dimension& d) { turn_forward(lines, d); });
-        std::stable_sort(begin, end, [&](const Dimension& a, const Dimension& b) {
+        // An insertion sort: few dimensions, and no memory of its own, as std::stable_sort takes with each call.
+        const auto is_longer = [&](const Dimension& a, const Dimension& b) {
             return lines.has_out ? magnitude(a.out) > magnitude(b.out) : magnitude(a.in) > magnitude(b.in);
-        });
+        };
+        for (Dimension* d = begin; d != end; ++d) {
+            std::rotate(std::upper_bound(begin, d, *d, is_longer), d, d + 1);
+        }
     }
     if (fixed != 0) {
         *end++ = packed;

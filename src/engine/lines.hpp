@@ -67,8 +67,8 @@ struct Lines {
 
 // Fills `lines` from the layout of the options, which have a rank above 0, and checks it: the shape and n agree, arrays
 // fit the address space, no two elements of the output share bytes, and the arrays do not overlap, unless `in_place`
-// and both are the same. Arrays that lie among each other, as the halves of a matrix's rows do, do not overlap. `out` is
-// null for calls without an output, whose strides are 0 then. Throws std::bad_alloc.
+// and both are the same. Arrays that lie among each other, as the halves of a matrix's rows do, do not overlap. `out`
+// is null for calls without an output, whose strides are 0 then. Throws std::bad_alloc.
 piquant_status_t read_lines(const piquant_options_t& layout, size_t n, const void* in, DType in_dtype, void* out,
                             DType out_dtype, bool in_place, Lines& lines);
 

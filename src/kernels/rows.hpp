@@ -66,7 +66,7 @@ template <int Bits>
 PIQUANT_INLINE simd::i32 unpacked(const unsigned char* p, simd::i32 sign) {
     using namespace simd;
     i32 lanes_of[4];
-    load_codes4<4 * Bits, false>(p, lanes_of);  // of which only the first is used, and loaded
+    load_codes4<4 * Bits, false>(p, lanes_of);  // of which only the first is used: see unpack_rows
     const i32 halves = splat_i32(Bits == 4 ? 0x00ff00ff : 0x000f000f);
     const i32 quarters = splat_i32(Bits == 4 ? 0x0f0f0f0f : 0x03030303);
     i32 x = lanes_of[0];
@@ -88,23 +88,33 @@ void unpack_rows(unsigned char* tile, const unsigned char* from, ptrdiff_t row_s
     const size_t rest = columns - whole * simd::width;
     const size_t rest_bytes = bytes_for(rest, Bits);
     const simd::i32 sign = simd::splat_i32(is_signed ? 0x01010101 << (Bits - 1) : 0);
+    // Optimized code loads what it uses of the fields, other code those of four registers.
+    constexpr size_t most_read = 4 * step_bytes;
     // The end of the row that lies last in memory: nothing is read beyond it. Nor beyond any other row, if a page that
     // nobody may touch fits in behind it.
     constexpr size_t page = 4096;
     const size_t row_bytes = whole * step_bytes + rest_bytes;
     const auto stride = static_cast<size_t>(row_stride < 0 ? -row_stride : row_stride);
-    const ptrdiff_t last_row = row_stride > 0 ? static_cast<ptrdiff_t>(rows - 1) * row_stride : 0;
     const bool are_far = stride >= row_bytes + page;
-    const unsigned char* const end = from + last_row + row_bytes;
+    const ptrdiff_t last_row = row_stride > 0 ? static_cast<ptrdiff_t>(rows - 1) * row_stride : 0;
+    const auto end = reinterpret_cast<uintptr_t>(from + last_row + row_bytes);
+    // Where rows begin whose registers are all read directly.
+    const uintptr_t last_direct = are_far ? 0 : end - most_read - whole * step_bytes;
+    unsigned char fields[most_read] = {};
     for (size_t i = 0; i < rows; ++i, from += row_stride) {
         const unsigned char* in = from;
-        for (size_t k = 0; k < whole; ++k, tile += simd::width, in += step_bytes) {
+        const bool is_direct = reinterpret_cast<uintptr_t>(from) <= last_direct;
+        const size_t direct = is_direct ? whole : whole < 4 ? 0 : whole - 3;
+        for (size_t k = 0; k < direct; ++k, tile += simd::width, in += step_bytes) {
             simd::put<simd::Store::cached>(tile, unpacked<Bits>(in, sign));
         }
-        unsigned char all[step_bytes];
-        if (are_far || in + step_bytes > end) {
-            __builtin_memcpy(all, in, rest_bytes);
-            in = all;
+        if (!is_direct) {
+            for (size_t k = direct; k < whole; ++k, tile += simd::width, in += step_bytes) {
+                __builtin_memcpy(fields, in, step_bytes);
+                simd::put<simd::Store::cached>(tile, unpacked<Bits>(fields, sign));
+            }
+            __builtin_memcpy(fields, in, rest_bytes);
+            in = fields;
         }
         simd::put<simd::Store::cached>(tile,
                                        unpacked<Bits>(in, sign));  // the next row's codes overwrite what is too much

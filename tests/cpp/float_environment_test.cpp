@@ -160,7 +160,7 @@ void transforms(piquant_context_t* context, Digest& digest) {
     }
 }
 
-// The same by tiles: codes that a transposed matrix becomes, packed in odd rows, then each in a byte; and their sum with
+// The same by tiles: codes that a transposed matrix becomes, packed in odd rows, or each in a byte; and their sum with
 // what was there.
 void tiles(piquant_context_t* context, Digest& digest) {
     constexpr size_t rows = 133;

@@ -196,6 +196,23 @@ bool quantizes(piquant_context_t* context) {
             return false;
         }
     }
+    constexpr size_t rows = 100;
+    constexpr size_t columns = 1000;
+    const size_t shape[] = {rows, columns};
+    const ptrdiff_t across[] = {4, 4 * rows};
+    piquant_options_t transposed = PIQUANT_OPTIONS_INIT;
+    transposed.rank = 2;
+    transposed.shape = shape;
+    transposed.in_strides = across;
+    if (piquant_quantize(context, in.data(), PIQUANT_FLOAT32, out.data(), PIQUANT_UINT8, rows * columns, 1000.0, 0,
+                         &transposed) != PIQUANT_OK) {
+        return false;
+    }
+    for (size_t i = 0; i < rows * columns; ++i) {
+        if (out[i] != static_cast<uint8_t>(std::nearbyint(in[i / columns + i % columns * rows] * 0.001f))) {
+            return false;
+        }
+    }
     return true;
 }
 

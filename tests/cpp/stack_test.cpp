@@ -1,5 +1,5 @@
-// What calls take of their caller's stack: threads of other languages and of audio or network servers often have little.
-// Every function runs on a stack of 32 KiB that ends at an inaccessible page, and is measured there.
+// What calls take of their caller's stack, of which threads of other languages and of servers often have little. Every
+// function runs on a stack of 32 KiB that ends at an inaccessible page, and is measured there.
 #include <gtest/gtest.h>
 
 #if defined(__linux__)

@@ -1,5 +1,6 @@
 // Layouts between pages that nobody may touch, on every instruction set: a call stays within its elements' extent, and
-// leaves what lies between elements as it was. Arrays begin and end at such a page; rows far apart have one between them.
+// leaves what lies between elements as it was. Arrays begin and end at such a page; rows far apart have one between
+// them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
