@@ -17,9 +17,9 @@ struct Plan {
     DType out;
     size_t n;
     bool is_empty;
-    bool is_tiled;      // the arrays are no run: see `lines`
-    bool reads_output;  // reduce_op "add"
-    bool uses_words;    // stochastic rounding
+    bool is_tiled;                     // the arrays are no run: see `lines`
+    bool reads_output;                 // reduce_op "add"
+    bool uses_words;                   // stochastic rounding
     const piquant_threads_t* threads;  // null: the context's own
     Lines lines;
     const RowKernels* row_kernels;

@@ -50,8 +50,7 @@ piquant_status_t read_options(const piquant_options_t* options, DType code, Call
     const DTypeInfo& type = info(code);
     result = {
         Round::nearest, Reduce::set, code_min(type.bits, type.is_signed), code_max(type.bits, type.is_signed), 0, 0,
-        false,
-        nullptr};
+        false,          nullptr};
     if (options == nullptr) {
         return PIQUANT_OK;
     }

@@ -118,11 +118,11 @@ TEST(LentThreads, ResultsAreTheSame) {
                 options.shape = shape;
                 options.in_strides = strides;
                 codes[on_team].resize(n);
-                ASSERT_EQ(piquant_quantize(context.get(), x.data(), PIQUANT_FLOAT32, codes[on_team].data(), PIQUANT_UINT8, n, 0.3, 7,
-                                           &options),
+                ASSERT_EQ(piquant_quantize(context.get(), x.data(), PIQUANT_FLOAT32, codes[on_team].data(),
+                                           PIQUANT_UINT8, n, 0.3, 7, &options),
                           PIQUANT_OK);
-                ASSERT_EQ(piquant_compute_quant_params(context.get(), x.data(), PIQUANT_FLOAT32, PIQUANT_UINT8, n, &options,
-                                                       &scale[on_team], &zero[on_team]),
+                ASSERT_EQ(piquant_compute_quant_params(context.get(), x.data(), PIQUANT_FLOAT32, PIQUANT_UINT8, n,
+                                                       &options, &scale[on_team], &zero[on_team]),
                           PIQUANT_OK);
             }
             ASSERT_EQ(codes[0], codes[1]) << "mood " << mood;
@@ -140,8 +140,9 @@ protected:
         const piquant_threads_t lent = team.lent();
         const piquant_options_t options = options_on(lent);
         team.largest.store(0);
-        EXPECT_EQ(piquant_quantize(context.get(), in.data(), PIQUANT_FLOAT32, out.data(), PIQUANT_UINT8, n, 1, 0, &options),
-                  PIQUANT_OK);
+        EXPECT_EQ(
+            piquant_quantize(context.get(), in.data(), PIQUANT_FLOAT32, out.data(), PIQUANT_UINT8, n, 1, 0, &options),
+            PIQUANT_OK);
         EXPECT_EQ(out[n - 1], 1);
         return team.largest.load();
     }
