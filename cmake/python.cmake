@@ -17,9 +17,10 @@ nanobind_add_module(_native NB_STATIC NOMINSIZE
   python/src/output.cpp
   python/src/arrays.cpp
   python/src/buffers.cpp
-  python/src/tensors.cpp)
+  python/src/tensors.cpp
+  python/src/threads.cpp)
 set_source_files_properties(python/src/import.cpp PROPERTIES COMPILE_OPTIONS "${PIQUANT_BASELINE_FLAGS}")
-target_link_libraries(_native PRIVATE piquant)
+target_link_libraries(_native PRIVATE piquant ${CMAKE_DL_LIBS})
 target_compile_options(_native PRIVATE $<$<BOOL:${PIQUANT_WERROR}>:-Werror>)
 set_target_properties(_native PROPERTIES INSTALL_RPATH "$ORIGIN/lib")
 if(APPLE)

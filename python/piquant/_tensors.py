@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -275,6 +279,22 @@ def _version_counter() -> Callable[[tuple[torch.Tensor, ...]], None]:
         return counter  # type: ignore[no-any-return]
     return lambda written: increment_version(written[0])
 
+
+def _uses_torch_threads() -> bool:
+    """Whether calls may run on torch's threads.
+
+    Not in children that ``multiprocessing`` forks: torch's team does not exist there, and torch waits for it for ever.
+    Children of which the library itself sees the fork, it keeps off torch's threads by itself.
+    """
+    given = os.environ.get("PIQUANT_TORCH_THREADS") or "1"
+    if given not in ("0", "1"):
+        raise ValueError(f"PIQUANT_TORCH_THREADS must be 0 or 1, got {given}")
+    return given == "1" and type(multiprocessing.current_process()).__name__ != "ForkProcess"
+
+
+if _uses_torch_threads():
+    _library = Path(torch.__file__).with_name("lib") / f"libtorch_cpu{'.dylib' if sys.platform == 'darwin' else '.so'}"
+    _native.find_torch_threads(str(_library))
 
 _native.use_tensors(torch.Tensor, torch.is_grad_enabled)
 

@@ -60,6 +60,7 @@ nb::object quantize(const Face& face, nb::handle x, nb::handle scale, nb::handle
     options.round_mode = is_stochastic(round_mode) ? PIQUANT_STOCHASTIC : PIQUANT_NEAREST;
     read_words(seed, offset, options);
     const Context& context = context_of(ctx);
+    options.threads = face.threads_for(ctx);
     call.code_dtype = code.id;
     read_range(quant_min, quant_max, call, options);
     read_params(scale, zero_point, call);
@@ -113,6 +114,7 @@ nb::object dequantize(const Face& face, nb::handle q, nb::handle scale, nb::hand
     View& in = arrays.in;
     read_reduce_op(reduce_op, out, face, options);
     const Context& context = context_of(ctx);
+    options.threads = face.threads_for(ctx);
     const nb::object sizes =
         shape.is_none() ? nb::object(nb::none()) : piquant_python::call(python_function("read_shape"), {shape});
     const nb::object zero_index = as_index(zero_point, "zero_point");
@@ -166,6 +168,7 @@ nb::object quantize_dequantize(const Face& face, nb::handle x, nb::handle scale,
     read_reduce_op(reduce_op, out, face, options);
     read_words(seed, offset, options);
     const Context& context = context_of(ctx);
+    options.threads = face.threads_for(ctx);
     call.code_dtype = code.id;
     read_range(quant_min, quant_max, call, options);
     read_params(scale, zero_point, call);
@@ -196,6 +199,7 @@ nb::typed<nb::tuple, double, nb::int_> compute_quant_params(const Face& face, nb
     options.symmetric = flag(symmetric, "symmetric") ? 1 : 0;
     read_range(quant_min, quant_max, call, options);
     const Context& context = context_of(ctx);
+    options.threads = face.threads_for(ctx);
     View in;
     call.input = face.floats;
     face.view(x, face.floats, wanted, in);

@@ -166,6 +166,7 @@ Face* new_face(const std::string& kind, const nb::typed<nb::dict, nb::object, DT
     face->noun = kind == "torch" ? "tensor" : buffers ? "buffer" : "array";
     face->flat_outputs = buffers;
     face->tells_shapes = buffers;
+    face->threads = kind == "torch" ? threads_of_torch() : nullptr;
     face->dtypes = dtypes;
     face->find_dtype = nb::borrow(find_dtype);
     face->make = nb::borrow(make);

@@ -37,6 +37,7 @@ NB_MODULE(_native_unchecked, m) {
             piquant_prepare_output(reinterpret_cast<void*>(address), bytes);
         },
         nb::arg("address"), nb::arg("bytes"), "Advises freshly allocated memory onto huge pages where that pays.");
+    piquant_python::init_threads(m);
     piquant_python::init_context(m);
     piquant_python::init_face(m);
     piquant_python::init_calls(m);

@@ -75,6 +75,10 @@ void read_range(nb::handle quant_min, nb::handle quant_max, Call& call, piquant_
 void read_params(nb::handle scale, nb::handle zero_point, Call& call);
 
 void init_calls(nb::module_& m);
+// threads.cpp: torch's threads, or null where there are none to be used.
+const piquant_threads_t* threads_of_torch();
+
+void init_threads(nb::module_& m);
 void init_context(nb::module_& m);
 void init_face(nb::module_& m);
 void init_output(nb::module_& m);

@@ -1,0 +1,251 @@
+"""piquant.torch on torch's threads: the same bits, wherever and however torch runs them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+import piquant
+import piquant.torch
+
+N = 3_000_017
+SETTINGS = {"scale": 0.01, "zero_point": 3}
+
+
+def expected(x: torch.Tensor) -> torch.Tensor:
+    """What a context's own pool gives."""
+    context = piquant.Context()
+    return piquant.torch.quantize(
+        x, **SETTINGS, dtype=torch.int8, round_mode="stochastic", seed=5, ctx=context
+    )
+
+
+def quantized(x: torch.Tensor) -> torch.Tensor:
+    """The same on torch's threads."""
+    return piquant.torch.quantize(x, **SETTINGS, dtype=torch.int8, round_mode="stochastic", seed=5)
+
+
+@pytest.fixture(scope="module")
+def x() -> torch.Tensor:
+    return torch.randn(N, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def torch_threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def run(code: str, **environment: str) -> str:
+    """Runs a program in a process of its own, which must end by itself, without a word on stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_any_number_of_threads(x, threads, torch_threads):
+    torch.set_num_threads(threads)
+    assert torch.equal(quantized(x), expected(x))
+    assert piquant.torch.compute_quant_params(x, dtype=torch.uint8) == piquant.torch.compute_quant_params(
+        x, dtype=torch.uint8, ctx=piquant.Context()
+    )
+    total = torch.ones(N)
+    codes = quantized(x)
+    piquant.torch.dequantize(codes, **SETTINGS, dtype=torch.float32, reduce_op="add", out=total)
+    alone = torch.ones(N)
+    piquant.torch.dequantize(codes, **SETTINGS, dtype=torch.float32, reduce_op="add", out=alone, ctx=piquant.Context(1))
+    assert torch.equal(total, alone)
+
+
+def test_layouts(x):
+    square = x[: 1500 * 2000].view(1500, 2000)
+    for view in (square.T, square[::2], square[:, ::3]):
+        assert torch.equal(quantized(view), expected(view))
+
+
+def test_threads_of_python(x):
+    """Each thread that is not torch's gets a team of its own."""
+    want = expected(x)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert all(torch.equal(got, want) for got in pool.map(quantized, [x] * 12))
+
+
+def test_threads_of_autograd(x):
+    got = []
+
+    class Quantized(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, t):
+            return t * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            got.append(quantized(x))
+            return gradient
+
+    leaf = torch.ones(3, requires_grad=True)
+    Quantized.apply(leaf).sum().backward()
+    assert torch.equal(got[0], expected(x))
+
+
+def test_inference_mode(x):
+    with torch.inference_mode():
+        assert torch.equal(quantized(x), expected(x))
+
+
+# The threads of the process after torch and then piquant worked in parallel; those of torch are there already.
+COUNT = """
+    import os
+    import torch
+    import piquant
+    import piquant.torch
+
+    torch.set_num_threads(4)
+    x = torch.ones(4_000_000)
+    x.add_(1)
+    before = len(os.listdir("/proc/self/task"))
+    piquant.set_num_threads(4)
+    piquant.torch.quantize(x, scale=1.0, zero_point=0, dtype=torch.uint8)
+    print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+def test_no_thread_is_started_beside_those_of_torch():
+    assert run(COUNT) == "0"
+
+
+def test_the_own_pool_by_environment():
+    assert run(COUNT, PIQUANT_TORCH_THREADS="0") == "3"
+
+
+def test_a_wrong_environment_is_named():
+    with pytest.raises(AssertionError, match="PIQUANT_TORCH_THREADS must be 0 or 1, got maybe"):
+        run("import piquant.torch", PIQUANT_TORCH_THREADS="maybe")
+
+
+def test_numpy_keeps_the_own_pool():
+    code = COUNT.replace("x = torch", "import numpy\n    import piquant.numpy\n    x = torch").replace(
+        "piquant.torch.quantize(x, scale=1.0, zero_point=0, dtype=torch.uint8)",
+        "piquant.numpy.quantize(x.numpy(), scale=1.0, zero_point=0, dtype='uint8')",
+    )
+    assert run(code) == "3"
+
+
+@pytest.mark.parametrize("variable", ["OMP_NUM_THREADS", "PIQUANT_NUM_THREADS"])
+def test_one_thread_by_environment(variable):
+    lines = [line for line in COUNT.splitlines() if "set_num_threads" not in line]
+    assert run("\n".join(lines), **{variable: "1"}) == "0"
+
+
+# A child of fork() has none of torch's threads, and torch waits for them for ever.
+FORK = """
+    import os
+    import sys
+    import torch
+    {first}
+
+    x = torch.ones(4_000_000)
+    x.add_(1)
+    {parent}
+    child = os.fork()
+    if child == 0:
+        import piquant.torch
+        y = piquant.torch.quantize(x, scale=1.0, zero_point=0, dtype=torch.uint8)
+        os._exit(0 if int(y.sum()) == 8_000_000 else 1)
+    print(os.waitpid(child, 0)[1])
+    import piquant.torch
+    assert int(piquant.torch.quantize(x, scale=1.0, zero_point=0, dtype=torch.uint8).sum()) == 8_000_000
+"""
+
+
+@pytest.mark.parametrize("parent", ["", "piquant.torch.quantize(x, scale=1.0, zero_point=0, dtype=torch.uint8)"])
+def test_forked_children(parent):
+    # torch's own sum would wait for its team in the child: one thread does it.
+    code = FORK.replace("y.sum()", "sum(y[::4000].tolist()) * 4000").format(first="import piquant.torch", parent=parent)
+    assert run(code) == "0"
+
+
+def test_children_of_multiprocessing_that_import_it_first():
+    code = """
+        import multiprocessing
+        import torch
+
+        x = torch.ones(4_000_000)
+
+        def child(queue):
+            import piquant.torch
+
+            y = piquant.torch.quantize(x, scale=1.0, zero_point=0, dtype=torch.uint8)
+            queue.put(int(y[-1]))
+
+        x.add_(1)
+        context = multiprocessing.get_context("fork")
+        queue = context.SimpleQueue()
+        process = context.Process(target=child, args=(queue,))
+        process.start()
+        print(queue.get())
+        process.join()
+    """
+    assert run(code) == "2"
+
+
+def test_workers_of_a_data_loader():
+    code = """
+        import torch
+        import piquant.torch
+
+        class Codes(torch.utils.data.Dataset):
+            def __len__(self):
+                return 8
+
+            def __getitem__(self, i):
+                return piquant.torch.quantize(torch.full((400_000,), float(i)), scale=1.0, zero_point=0, dtype=torch.uint8)
+
+        torch.ones(4_000_000).add_(1)
+        loader = torch.utils.data.DataLoader(Codes(), batch_size=2, num_workers=2)
+        print([int(batch[:, -1].sum()) for batch in loader])
+    """
+    assert run(code) == "[1, 5, 9, 13]"
+
+
+def test_exit_while_a_thread_calls():
+    code = """
+        import threading
+        import torch
+        import piquant.torch
+
+        x = torch.ones(8_000_000)
+        out = torch.empty(8_000_000, dtype=torch.uint8)
+        started = threading.Event()
+
+        def work():
+            while True:
+                piquant.torch.quantize(x, scale=1.0, zero_point=0, dtype=torch.uint8, out=out)
+                started.set()
+
+        piquant.torch.quantize(x, scale=1.0, zero_point=0, dtype=torch.uint8, out=out)
+        threading.Thread(target=work, daemon=True).start()
+        started.wait()
+        print("done")
+    """
+    assert run(code) == "done"
+
+
+def test_a_torch_without_the_functions():
+    assert piquant._native.find_torch_threads("/nowhere/libtorch_cpu.so") is False
