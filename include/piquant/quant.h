@@ -68,9 +68,9 @@ typedef enum piquant_status PIQUANT_AS_INT {
     PIQUANT_ERROR_FLOAT_DTYPE,     /* the floating-point dtype is not one */
     PIQUANT_ERROR_CODE_DTYPE,      /* the quantized dtype is not one */
     PIQUANT_ERROR_LENGTH,          /* n elements do not fit the address space */
-    PIQUANT_ERROR_OVERLAP,         /* input and output share bytes */
+    PIQUANT_ERROR_OVERLAP,         /* input and output share bytes, or are not seen to share none */
     PIQUANT_ERROR_SHAPE,           /* more than PIQUANT_MAX_RANK dimensions, or n is not the product of the shape */
-    PIQUANT_ERROR_STRIDES,         /* the strides let elements of the output share bytes */
+    PIQUANT_ERROR_STRIDES,         /* a stride of the output does not step over what smaller ones span */
     PIQUANT_ERROR_SCALE,           /* not finite and positive, or T(scale) subnormal, or T(1 / scale) infinite */
     PIQUANT_ERROR_ZERO_POINT,      /* outside the range of the quantized dtype */
     PIQUANT_ERROR_QUANT_RANGE,     /* not quant_min < quant_max within the range of the quantized dtype */
@@ -145,8 +145,8 @@ typedef struct piquant_threads {
  * packed: each row of it begins with a byte, its codes lie side by side, and its own stride is not looked at.
  *
  * In an output, each stride must step over all that the dimensions of smaller strides span. Input and output may lie
- * among each other, as the left and the right halves of the rows of a matrix do: where strides of both are multiples of
- * one stride of the output, what their other dimensions span must be apart within its length.
+ * among each other, as the left and the right halves of the rows of a matrix do: without the dimensions whose strides
+ * are multiples of one stride of the output, both must be apart, however often it is added.
  */
 typedef struct piquant_options {
     size_t struct_size;              /* sizeof(piquant_options_t) */
