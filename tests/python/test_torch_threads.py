@@ -21,9 +21,7 @@ SETTINGS = {"scale": 0.01, "zero_point": 3}
 def expected(x: torch.Tensor) -> torch.Tensor:
     """What a context's own pool gives."""
     context = piquant.Context()
-    return piquant.torch.quantize(
-        x, **SETTINGS, dtype=torch.int8, round_mode="stochastic", seed=5, ctx=context
-    )
+    return piquant.torch.quantize(x, **SETTINGS, dtype=torch.int8, round_mode="stochastic", seed=5, ctx=context)
 
 
 def quantized(x: torch.Tensor) -> torch.Tensor:
