@@ -89,11 +89,11 @@ def test_threads_of_autograd(x):
 
     class Quantized(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, t):
+        def forward(_, t):
             return t * 2
 
         @staticmethod
-        def backward(ctx, gradient):
+        def backward(_, gradient):
             got.append(quantized(x))
             return gradient
 
@@ -213,7 +213,8 @@ def test_workers_of_a_data_loader():
                 return 8
 
             def __getitem__(self, i):
-                return piquant.torch.quantize(torch.full((400_000,), float(i)), scale=1.0, zero_point=0, dtype=torch.uint8)
+                x = torch.full((400_000,), float(i))
+                return piquant.torch.quantize(x, scale=1.0, zero_point=0, dtype=torch.uint8)
 
         torch.ones(4_000_000).add_(1)
         loader = torch.utils.data.DataLoader(Codes(), batch_size=2, num_workers=2)
