@@ -56,8 +56,9 @@ def run(code: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.usefixtures("torch_threads")
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_any_number_of_threads(x, threads, torch_threads):
+def test_any_number_of_threads(x, threads):
     torch.set_num_threads(threads)
     assert torch.equal(quantized(x), expected(x))
     assert piquant.torch.compute_quant_params(x, dtype=torch.uint8) == piquant.torch.compute_quant_params(
