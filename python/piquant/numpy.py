@@ -60,8 +60,8 @@ def compute_quant_params(
         scale      = (hi - lo) / (quant_max - quant_min)                 1 if lo == hi == 0
         zero_point = clamp(round(quant_min - lo / scale), quant_min, quant_max)
 
-    and with ``symmetric``, ``scale = max|x| / (2**(bits-1) - 1)`` and zero point 0 (signed) or ``2**(bits-1)``
-    (unsigned). Quantizing with them and dequantizing changes no element by more than ``scale / 2`` plus rounding.
+    and with ``symmetric``, zero point 0 (signed) or ``2**(bits-1)`` (unsigned) and ``scale = max|x| / m``, where ``m``
+    is the smaller of ``zero_point - quant_min`` and ``quant_max - zero_point``: 127 for int8, 7 for codes -7..7. Quantizing with them and dequantizing changes no element by more than ``scale / 2`` plus rounding.
 
     Args:
         x: float array of any shape with at least one element, all finite.

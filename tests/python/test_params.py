@@ -47,7 +47,8 @@ def compute(x, dtype, ctx=None, **options):
 
 def symmetric_range(dtype):
     t = model.QUANTIZED[dtype]
-    return [(None, None), (t.low + 1, None)]
+    middle = 0 if t.signed else 2 ** (t.bits - 1)
+    return [(None, None), (t.low + 1, None), (middle - 1, None), (t.low, middle + 1), (middle - 1, middle + 1)]
 
 
 def every_option(dtype):
@@ -190,8 +191,10 @@ def test_errors(real, dtype):
     for low, high in ((t.low, t.low), (t.high, t.low), (t.low - 1, t.high), (t.low, t.high + 1)):
         with pytest.raises(ValueError, match="quant_m"):
             compute(np.ones(3, kind), dtype, quant_min=low, quant_max=high)
-    with pytest.raises(ValueError, match="symmetric"):
-        compute(np.ones(3, kind), dtype, quant_max=t.high - 1, symmetric=True)
+    middle = 0 if t.signed else 2 ** (t.bits - 1)
+    for low, high in ((None, middle), (middle, None)):
+        with pytest.raises(ValueError, match=f"symmetric parameters of {dtype} need codes on both sides .*, {middle}:"):
+            compute(np.ones(3, kind), dtype, quant_min=low, quant_max=high, symmetric=True)
 
 
 @pytest.mark.parametrize("mode", ["nearest", "stochastic"])
