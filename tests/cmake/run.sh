@@ -11,18 +11,29 @@ unset PIQUANT_NUM_THREADS PIQUANT_ISA PIQUANT_SERIAL_CUTOFF PIQUANT_STREAM_THRES
 generator=$(command -v ninja >/dev/null && echo Ninja || echo 'Unix Makefiles')
 configure() { cmake -S "$here/../.." -B "$work/$1" -G "$generator" -DPIQUANT_ISAS=scalar >"$work/log" 2>&1; }
 
-# Each flag is named, and compiles nothing.
+# Without a compiler CMake's words would be of variables that nobody has set.
+mkdir "$work/bin"
+for tool in cmake ninja make uname; do
+    ! found=$(command -v $tool) || ln -s "$found" "$work/bin/$tool"
+done
+if (unset CXX CC && PATH=$work/bin configure none); then exit 1; fi
+tr -s '\n ' ' ' <"$work/log" | grep -q 'needs a C++20 compiler.*apt install g++' || { cat "$work/log"; exit 1; }
+echo 'a missing compiler is said to be missing'
+
+# Each flag is named, and compiles nothing. Those that this compiler does not know stop CMake before it comes to us.
+flags=
 for flag in -ffast-math -Ofast -funsafe-math-optimizations -fassociative-math -freciprocal-math -ffinite-math-only \
     -fno-signed-zeros -fsingle-precision-constant -ffp-contract=fast -fexcess-precision=fast -mfpmath=387 -mpc32 \
     -mdaz-ftz -mrecip -fshort-enums -fpack-struct=1; do
-    rm -rf "$work/one"
-    # Those that the compiler of this machine does not know would fail its check, were they not taken out only after that.
-    CXXFLAGS="-g $flag -pipe" configure one || { grep -q 'unrecognized\|not supported\|unknown' "$work/log" && continue; cat "$work/log"; exit 1; }
-    tr -s '\n ' ' ' <"$work/log" | grep -q -- "piquant is built without $flag:" || { cat "$work/log"; exit 1; }
-    if grep -- " $flag " "$work/one/compile_commands.json"; then exit 1; fi
-    grep -q -- '-g .*-pipe' "$work/one/compile_commands.json"
+    if echo 'int main() {}' | ${CXX:-c++} -Werror $flag -x c++ -fsyntax-only - 2>/dev/null; then flags="$flags $flag"; fi
 done
-echo 'flags are refused by name'
+CXXFLAGS="-g $flags -pipe" configure all || { cat "$work/log"; exit 1; }
+for flag in $flags; do
+    tr -s '\n' ' ' <"$work/log" | grep -q -- "is built without .*$flag" || { echo "$flag is not refused"; exit 1; }
+    if grep -- " $flag " "$work/all/compile_commands.json"; then exit 1; fi
+done
+grep -q -- '-g .*-pipe' "$work/all/compile_commands.json"
+echo "refused by name:$flags"
 
 # What is left of all of them computes what it should: through CXXFLAGS and LDFLAGS; and through CXX, where CMake does not
 # show them and our own flags undo them.
