@@ -13,7 +13,7 @@ import torch
 from torch.autograd.graph import increment_version
 
 from piquant import _native
-from piquant._dtypes import CODES, DTYPE_ID, FLOATS, PACKED, refuse, shown
+from piquant._dtypes import CODES, DTYPE_ID, FLOATS, PACKED, DataType, refuse, shown
 from piquant._outputs import ADVISED_FROM, KEPT_FROM, allocated
 from piquant._shapes import product
 
@@ -49,6 +49,47 @@ def _known_dtypes() -> dict[object, _native.DType]:
 
 DTYPES: Final = _known_dtypes()
 """Every spelling of a dtype: itself, its name, and what ``str`` makes of it."""
+
+_TORCH_DTYPES: Final = {name: known.storage for name, known in DTYPES.items() if name in (*FLOATS, *CODES)} | {
+    name: getattr(torch, name) for name in PACKED if hasattr(torch, name)
+}
+_OF_TORCH: Final = {
+    **{dtype: DataType(name) for name, dtype in _TORCH_DTYPES.items()},
+    **{getattr(torch, name): DataType(codes) for name, codes in _QUANTIZED.items()},
+}
+# Types that pi-quant had, as it gave them.
+_TO_TORCH: Final = _TORCH_DTYPES | {"uint8": torch.quint8, "uint4": torch.quint4x2, "uint2": torch.quint2x4}
+
+
+def torch_to_piquant_dtype(dtype: torch.dtype) -> DataType:
+    """The element type of a torch dtype: ``DataType.UINT4`` for ``torch.quint4x2`` and for ``torch.uint4``.
+
+    Raises:
+        ValueError: a dtype that is none of floats or codes.
+        TypeError: not a torch dtype.
+    """
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype must be a torch.dtype, got {shown(dtype)}")
+    if dtype not in _OF_TORCH:
+        raise ValueError(f"dtype must be one of {_FLOAT_WORDS}, {_CODE_WORDS}, got {dtype}")
+    return _OF_TORCH[dtype]
+
+
+def piquant_to_torch_dtype(dtype: DataType | str) -> torch.dtype:
+    """The torch dtype of an element type, which the functions take as ``dtype``.
+
+    As in pi-quant it is ``torch.quint8``, ``quint4x2`` or ``quint2x4`` for unsigned codes of 8, 4 and 2 bits; for
+    others the dtype of the same name.
+
+    Raises:
+        ValueError: not the name of a type.
+        TypeError: neither a ``DataType`` nor a str.
+    """
+    if not isinstance(dtype, str) or dtype not in _TO_TORCH:
+        refuse(f"dtype must be a piquant.DataType or the name of one, got {shown(dtype)}", dtype)
+    found: torch.dtype = _TO_TORCH[dtype]
+    return found
+
 
 _FLOAT_WORDS: Final = ", ".join(f"torch.{name}" for name in FLOATS)
 _CODE_WORDS: Final = ", ".join(f"torch.{name}" for name in (*_QUANTIZED, *CODES))

@@ -23,6 +23,7 @@ from piquant import _native
 
 try:
     from piquant._tensors import FACE as _FACE
+    from piquant._tensors import piquant_to_torch_dtype, torch_to_piquant_dtype
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
@@ -36,7 +37,14 @@ if TYPE_CHECKING:
     from piquant._context import Context
     from piquant._dtypes import ReduceOpLike, RoundModeLike
 
-__all__ = ["compute_quant_params", "dequantize", "quantize", "quantize_dequantize"]
+__all__ = [
+    "compute_quant_params",
+    "dequantize",
+    "piquant_to_torch_dtype",
+    "quantize",
+    "quantize_dequantize",
+    "torch_to_piquant_dtype",
+]
 
 
 _compute_quant_params: Final = _native.compute_quant_params
