@@ -306,7 +306,8 @@ def _advised(fresh: torch.Tensor, nbytes: int) -> torch.Tensor:
 
 def draw_seed() -> int:
     """A seed from torch's default generator, so that ``torch.manual_seed`` reproduces it."""
-    return int(torch.empty((), dtype=torch.int64, device=_CPU).random_().item())
+    drawn = _allocated(lambda: torch.empty((), dtype=torch.int64, device=_CPU), lambda: "a seed has no room in memory")
+    return int(drawn.random_().item())
 
 
 def _version_counter() -> Callable[[tuple[torch.Tensor, ...]], None]:
