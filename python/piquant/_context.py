@@ -9,7 +9,7 @@ from piquant import _native
 from piquant._dtypes import DTYPE_ID, code_id, float_id, shown
 
 if TYPE_CHECKING:
-    from piquant._dtypes import ReduceOpLike, RoundModeLike
+    from piquant._dtypes import Integer, Number, ReduceOpLike, RoundModeLike
 
 
 class Context(_native.Context):
@@ -61,11 +61,11 @@ class Context(_native.Context):
         ptr_out: int,
         dtype_out: str,
         numel: int,
-        scale: float,
-        zero_point: int,
+        scale: Number,
+        zero_point: Integer,
         round_mode: RoundModeLike,
-        seed: int = 0,
-        offset: int = 0,
+        seed: Integer = 0,
+        offset: Integer = 0,
     ) -> None:
         """Quantizes ``numel`` elements from one address to another.
 
@@ -84,8 +84,8 @@ class Context(_native.Context):
         ptr_out: int,
         dtype_out: str,
         numel: int,
-        scale: float,
-        zero_point: int,
+        scale: Number,
+        zero_point: Integer,
         reduce_op: ReduceOpLike,
     ) -> None:
         """Dequantizes ``numel`` codes from one address to another.
