@@ -35,7 +35,9 @@ std::string highest(int dtype) {
 // The zero point of symmetric parameters.
 std::string middle(int dtype) {
     const bool is_signed = lowest(dtype) != "0";
-    return is_signed ? "0" : std::to_string(std::uint64_t{1} << (piquant_dtype_bits(static_cast<piquant_dtype_t>(dtype)) - 1));
+    return is_signed
+               ? "0"
+               : std::to_string(std::uint64_t{1} << (piquant_dtype_bits(static_cast<piquant_dtype_t>(dtype)) - 1));
 }
 
 std::string scale_words(const Call& call) {

@@ -161,8 +161,7 @@ TEST(SymmetricParams, Golden) {
             EXPECT_EQ(p.zero_point, t.is_signed ? 0 : half) << t.name;
         }
         EXPECT_EQ(symmetric_params(0, 0, false, middle, reach).scale, 1.0);
-        EXPECT_EQ(symmetric_params(2, 3, false, middle, reach).scale,
-                  static_cast<double>(static_cast<float>(3.0 / m)));
+        EXPECT_EQ(symmetric_params(2, 3, false, middle, reach).scale, static_cast<double>(static_cast<float>(3.0 / m)));
         EXPECT_EQ(symmetric_params(-3, -2, false, middle, reach).scale,
                   static_cast<double>(static_cast<float>(3.0 / m)));
         EXPECT_EQ(symmetric_params(0, 1e-44, false, middle, reach).scale, FLT_MIN);
