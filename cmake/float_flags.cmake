@@ -6,7 +6,7 @@ set(PIQUANT_REFUSED_FLAGS
     "ffast-math|funsafe-math-optimizations|fassociative-math|freciprocal-math|ffinite-math-only|fno-signed-zeros"
     "fno-honor-nans|fno-honor-infinities|fapprox-func|fsingle-precision-constant|fshort-enums|fpack-struct(=.*)?"
     "ffp-contract=.*|ffp-model=.*|ffp-eval-method=.*|fexcess-precision=.*|fdenormal-fp-math(-f32)?=.*"
-    "mdaz-ftz|mrecip(=.*)?|mfpmath=.*|mpc(32|64|80)|Ofast|Xclang=-menable-.*")
+    "mdaz-ftz|mrecip(=.*)?|mfpmath=.*|mpc(32|64|80)|Ofast")
 list(JOIN PIQUANT_REFUSED_FLAGS "|" PIQUANT_REFUSED_FLAGS)
 
 set(refused "")
@@ -18,6 +18,7 @@ foreach(variable C_FLAGS CXX_FLAGS EXE_LINKER_FLAGS SHARED_LINKER_FLAGS MODULE_L
     list(FILTER found INCLUDE REGEX "^-(${PIQUANT_REFUSED_FLAGS})$")
     if(found)
       list(APPEND refused ${found})
+      string(REGEX REPLACE "[ \t\r\n]+" " " ${name} "${${name}}")
       foreach(flag IN LISTS found)
         # -Ofast is -O3 with -ffast-math, and we have -O2 for the former.
         string(REPLACE "-Ofast" "-O2" instead "${flag}")

@@ -24,10 +24,11 @@ echo 'a missing compiler is said to be missing'
 flags=
 for flag in -ffast-math -Ofast -funsafe-math-optimizations -fassociative-math -freciprocal-math -ffinite-math-only \
     -fno-signed-zeros -fsingle-precision-constant -ffp-contract=fast -fexcess-precision=fast -mfpmath=387 -mpc32 \
-    -mdaz-ftz -mrecip -fshort-enums -fpack-struct=1; do
+    -mdaz-ftz -mrecip -fshort-enums -fpack-struct=1 -ffp-model=fast -ffp-eval-method=double -fno-honor-nans \
+    -fno-honor-infinities -fapprox-func -fdenormal-fp-math=preserve-sign; do
     if echo 'int main() {}' | ${CXX:-c++} -Werror $flag -x c++ -fsyntax-only - 2>/dev/null; then flags="$flags $flag"; fi
 done
-CXXFLAGS="-g $flags -pipe" configure all || { cat "$work/log"; exit 1; }
+CXXFLAGS="-g $flags	-ffast-math -pipe" configure all || { cat "$work/log"; exit 1; }
 for flag in $flags; do
     tr -s '\n' ' ' <"$work/log" | grep -q -- "is built without .*$flag" || { echo "$flag is not refused"; exit 1; }
     if grep -- " $flag " "$work/all/compile_commands.json"; then exit 1; fi
@@ -37,7 +38,8 @@ echo "refused by name:$flags"
 
 # What is left of all of them computes what it should: through CXXFLAGS and LDFLAGS; and through CXX, where CMake does not
 # show them and our own flags undo them.
-bad='-ffast-math -funsafe-math-optimizations -fassociative-math -freciprocal-math -fsingle-precision-constant'
+bad='-ffast-math -funsafe-math-optimizations -freciprocal-math'
+case $flags in *-fsingle-precision-constant*) bad="$bad -fsingle-precision-constant" ;; esac
 for way in flags compiler; do
     if [ $way = flags ]; then
         CXXFLAGS="-Ofast $bad" LDFLAGS=$bad configure $way || { cat "$work/log"; exit 1; }

@@ -215,6 +215,12 @@ def test_no_memory_left():
         right = dict(scale=1.0, zero_point=0)
         mib = 1 << 20
         x = torch.zeros(96 * mib, dtype=torch.float16)
+
+        class Offers:
+            def __array__(self, dtype=None, copy=None):
+                return x.numpy().astype(np.float32)  # 384 MiB
+
+        some = np.zeros(96 * mib, np.uint8)
         small = torch.zeros(4 * mib // 8, dtype=torch.float16)  # 1 MiB of results
         calls = {
             "plain": lambda: piquant.torch.quantize(x, **right, dtype=torch.uint8),
@@ -223,6 +229,7 @@ def test_no_memory_left():
             "numpy": lambda: piquant.numpy.quantize(x.numpy(), **right, dtype=np.uint8),
             "numpy, strided": lambda: piquant.numpy.quantize(x.numpy().reshape(-1, 2).T, **right, dtype=np.uint8),
             "buffers": lambda: piquant.quantize(memoryview(x.numpy()), **right, dtype="uint8"),
+            "converted": lambda: piquant.numpy.quantize(Offers(), **right, dtype=np.uint8, out=some),
             "swapped": lambda: piquant.numpy.quantize(x.numpy().view(">f2"), **right, dtype="uint4"),
         }
         limit = lambda room: resource.setrlimit(resource.RLIMIT_AS, (used + room, resource.RLIM_INFINITY))
@@ -239,7 +246,7 @@ def test_no_memory_left():
                 pass
             limit(1 << 40)
             # A block that is kept, of a size that no result takes, and no room beside it.
-            del_me = piquant.numpy.quantize_dequantize(np.zeros(60 * mib, np.float32), **right, dtype=np.uint8)
+            del_me = piquant.numpy.quantize_dequantize(np.zeros(120 * mib, np.float32), **right, dtype=np.uint8)
             del del_me
             used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
             limit(24 * mib)

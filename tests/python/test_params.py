@@ -1,13 +1,16 @@
 """compute_quant_params equals the model, and its scale and zero point keep the promised error."""
 
 import itertools
+from array import array
 
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 
 import model
 import piquant.numpy
+import piquant.torch
 from cases import contexts, describe, ranges
 
 PAIRS = pytest.mark.parametrize(("real", "dtype"), list(itertools.product(model.FLOATS, model.QUANTIZED)))
@@ -49,6 +52,24 @@ def symmetric_range(dtype):
     t = model.QUANTIZED[dtype]
     middle = 0 if t.signed else 2 ** (t.bits - 1)
     return [(None, None), (t.low + 1, None), (middle - 1, None), (t.low, middle + 1), (middle - 1, middle + 1)]
+
+
+@pytest.mark.parametrize("face", [piquant, piquant.numpy, piquant.torch], ids=lambda face: face.__name__)
+def test_symmetric_codes_of_a_restricted_range(face):
+    values = [-1.0, 0.25, 0.75]
+    x = {piquant: array("f", values), piquant.numpy: np.array(values, np.float32), piquant.torch: torch.tensor(values)}
+    for dtype, low, high, m, middle in (
+        ("int4", -7, 7, 7, 0), ("int8", -64, 63, 63, 0), ("uint8", 120, 255, 8, 128), ("int2", -1, 1, 1, 0),
+        ("int8", None, 100, 100, 0), ("uint16", None, None, 32767, 32768),
+    ):  # fmt: skip
+        limits = {"quant_min": low, "quant_max": high}
+        scale, zero_point = face.compute_quant_params(x[face], dtype=dtype, symmetric=True, **limits)
+        assert (scale, zero_point) == (float(np.float32(1 / m)), middle)
+        q = face.quantize(x[face], scale=scale, zero_point=zero_point, dtype=dtype, **limits)
+        y = face.dequantize(
+            q, scale=scale, zero_point=zero_point, dtype="float32", source_dtype=dtype, shape=(len(values),)
+        )
+        assert float(y[0]) == pytest.approx(-1)
 
 
 def every_option(dtype):
