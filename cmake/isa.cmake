@@ -30,9 +30,10 @@ function(piquant_isa_units target isa)
   string(TOUPPER ${isa} upper)
   target_compile_definitions(${target} PRIVATE PIQUANT_ISA=${isa} PIQUANT_SIMD_${upper})
   # Without exceptions and types to catch, the object has no references to the C++ runtime, which are weak in part.
-  target_compile_options(${target} PRIVATE ${PIQUANT_FLAGS_${isa}} -fno-exceptions -fno-rtti)
+  # Link-time optimization, which CXXFLAGS may ask for, could merge code across instruction sets, and run AVX-512 on a
+  # machine without it.
+  target_compile_options(${target} PRIVATE ${PIQUANT_FLAGS_${isa}} -fno-exceptions -fno-rtti -fno-lto)
   target_link_libraries(${target} PRIVATE piquant_flags)
-  # Link-time optimization could merge code across instruction sets, and run AVX-512 on a machine without it.
   set_target_properties(${target} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
   add_dependencies(piquant_isas ${target})
 endfunction()

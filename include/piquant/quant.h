@@ -74,7 +74,7 @@ typedef enum piquant_status PIQUANT_AS_INT {
     PIQUANT_ERROR_SCALE,           /* not finite and positive, or T(scale) subnormal, or T(1 / scale) infinite */
     PIQUANT_ERROR_ZERO_POINT,      /* outside the range of the quantized dtype */
     PIQUANT_ERROR_QUANT_RANGE,     /* not quant_min < quant_max within the range of the quantized dtype */
-    PIQUANT_ERROR_SYMMETRIC_RANGE, /* symmetric codes zero_point +- m leave [quant_min, quant_max] */
+    PIQUANT_ERROR_SYMMETRIC_RANGE, /* symmetric, and quant_min < zero_point < quant_max is false */
     PIQUANT_ERROR_ROUND_MODE,      /* not a piquant_round_mode_t */
     PIQUANT_ERROR_REDUCE_OP,       /* not a piquant_reduce_op_t */
     PIQUANT_ERROR_OPTIONS,     /* a struct_size is too small, threads lack a function, or an option is unknown here */
@@ -259,7 +259,8 @@ PIQUANT_API piquant_status_t piquant_quantize_dequantize(piquant_context_t* cont
  *   lo = min(0, min x)    hi = max(0, max x)
  *   scale      = T((hi - lo) / (quant_max - quant_min)), at least the smallest normal T; 1 when lo = hi = 0
  *   zero_point = clamp(round_half_even(quant_min - lo / scale), quant_min, quant_max)
- *   symmetric: scale = T(max |x| / m), m = 2^(bits - 1) - 1, zero_point = 0 (signed) or 2^(bits - 1) (unsigned)
+ *   symmetric: zero_point = 0 (signed) or 2^(bits - 1) (unsigned), scale = T(max |x| / m),
+ *              m = min(zero_point - quant_min, quant_max - zero_point), 2^(bits - 1) - 1 for the whole range
  */
 PIQUANT_API piquant_status_t piquant_compute_quant_params(piquant_context_t* context, const void* in,
                                                           piquant_dtype_t in_dtype, piquant_dtype_t code_dtype,

@@ -118,8 +118,8 @@ def _converted(x: object, argument: str) -> Array:
         raise TypeError(f"{argument} must be a numpy.ndarray, or convertible to one, got {type(x).__name__}")
     try:
         if hasattr(type(x), "__array__") or not offers:
-            return np.asarray(x)
-        return np.from_dlpack(x)  # type: ignore[arg-type]
+            return allocated(lambda: np.asarray(x))
+        return allocated(lambda: np.from_dlpack(x))  # type: ignore[arg-type]
     except MemoryError:
         raise
     except Exception as error:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from piquant._context import Context
-    from piquant._dtypes import ReduceOpLike, RoundModeLike
+    from piquant._dtypes import Integer, Number, ReduceOpLike, RoundModeLike
 
     if sys.version_info >= (3, 12):
         from collections.abc import Buffer
@@ -78,8 +78,8 @@ def compute_quant_params(
     *,
     dtype: str,
     symmetric: bool = False,
-    quant_min: int | None = None,
-    quant_max: int | None = None,
+    quant_min: Integer | None = None,
+    quant_max: Integer | None = None,
     source_dtype: str | None = None,
     ctx: Context | None = None,
 ) -> tuple[float, int]:
@@ -90,8 +90,9 @@ def compute_quant_params(
         scale      = (hi - lo) / (quant_max - quant_min)                 1 if lo == hi == 0
         zero_point = clamp(round(quant_min - lo / scale), quant_min, quant_max)
 
-    and with ``symmetric``, ``scale = max|x| / (2**(bits-1) - 1)`` and zero point 0 (signed) or ``2**(bits-1)``
-    (unsigned). Quantizing with them and dequantizing changes no element by more than ``scale / 2`` plus rounding.
+    and with ``symmetric``, zero point 0 (signed) or ``2**(bits-1)`` (unsigned) and ``scale = max|x| / m``, where
+    ``m`` is the smaller of ``zero_point - quant_min`` and ``quant_max - zero_point``: 127 for int8, 7 for codes -7..7.
+    Quantizing with them and dequantizing changes no element by more than ``scale / 2`` plus rounding.
 
     Args:
         x: buffer of float16, bfloat16, float32 or float64 elements, at least one, all finite.
@@ -115,14 +116,14 @@ def compute_quant_params(
 def quantize(
     x: Buffer,
     *,
-    scale: float,
-    zero_point: int,
+    scale: Number,
+    zero_point: Integer,
     dtype: str,
     round_mode: RoundModeLike = "nearest",
-    seed: int | None = None,
-    offset: int = 0,
-    quant_min: int | None = None,
-    quant_max: int | None = None,
+    seed: Integer | None = None,
+    offset: Integer = 0,
+    quant_min: Integer | None = None,
+    quant_max: Integer | None = None,
     source_dtype: str | None = None,
     out: Buffer | None = None,
     ctx: Context | None = None,
@@ -168,12 +169,12 @@ def quantize(
 def dequantize(
     q: Buffer,
     *,
-    scale: float,
-    zero_point: int,
+    scale: Number,
+    zero_point: Integer,
     dtype: str,
     reduce_op: ReduceOpLike = "set",
     source_dtype: str | None = None,
-    shape: Sequence[int] | None = None,
+    shape: Sequence[Integer] | None = None,
     out: Buffer | None = None,
     ctx: Context | None = None,
 ) -> Buffer:
@@ -214,15 +215,15 @@ def dequantize(
 def quantize_dequantize(
     x: Buffer,
     *,
-    scale: float,
-    zero_point: int,
+    scale: Number,
+    zero_point: Integer,
     dtype: str,
     round_mode: RoundModeLike = "nearest",
     reduce_op: ReduceOpLike = "set",
-    seed: int | None = None,
-    offset: int = 0,
-    quant_min: int | None = None,
-    quant_max: int | None = None,
+    seed: Integer | None = None,
+    offset: Integer = 0,
+    quant_min: Integer | None = None,
+    quant_max: Integer | None = None,
     source_dtype: str | None = None,
     out: Buffer | None = None,
     ctx: Context | None = None,

@@ -9,14 +9,15 @@ from piquant import _native
 from piquant._dtypes import DTYPE_ID, code_id, float_id, shown
 
 if TYPE_CHECKING:
-    from piquant._dtypes import ReduceOpLike, RoundModeLike
+    from piquant._dtypes import Integer, Number, ReduceOpLike, RoundModeLike
 
 
 class Context(_native.Context):
     """Threads and settings for calls made with it.
 
     Contexts may be shared by any number of threads, and survive ``os.fork()``. Threads start with the first call that
-    is large enough to use them. All functions use ``Context.get()`` unless given another.
+    is large enough to use them. All functions use ``Context.get()`` unless given another. Copies, by ``copy``,
+    ``pickle`` or as arguments of a spawned process, are contexts of their own with the same settings.
 
     Args:
         num_threads: threads per call, the calling one included, 1..1024. ``None`` chooses the number of CPUs that this
@@ -41,6 +42,10 @@ class Context(_native.Context):
     def __init__(self, num_threads: int | None = None) -> None:
         _native.Context.__init__(self, num_threads)  # super() of Python 3.11 crashes where memory runs out
 
+    def __reduce__(self) -> tuple[object, ...]:
+        settings = self.num_threads, self.isa, self.serial_cutoff, self.stream_threshold
+        return _restored, (type(self), *settings), getattr(self, "__dict__", None) or None
+
     @staticmethod
     def get() -> Context:
         """The context that functions use when given none. Created on first use."""
@@ -56,11 +61,11 @@ class Context(_native.Context):
         ptr_out: int,
         dtype_out: str,
         numel: int,
-        scale: float,
-        zero_point: int,
+        scale: Number,
+        zero_point: Integer,
         round_mode: RoundModeLike,
-        seed: int = 0,
-        offset: int = 0,
+        seed: Integer = 0,
+        offset: Integer = 0,
     ) -> None:
         """Quantizes ``numel`` elements from one address to another.
 
@@ -79,8 +84,8 @@ class Context(_native.Context):
         ptr_out: int,
         dtype_out: str,
         numel: int,
-        scale: float,
-        zero_point: int,
+        scale: Number,
+        zero_point: Integer,
         reduce_op: ReduceOpLike,
     ) -> None:
         """Dequantizes ``numel`` codes from one address to another.
@@ -103,6 +108,20 @@ class Context(_native.Context):
         target = code_id(target_quant_dtype, "target_quant_dtype")
         ptr, numel = _address(ptr, "ptr", numel), index(numel)
         return self._compute_quant_params(ptr, DTYPE_ID[source], target, numel)
+
+
+def _restored(kind: type[Context], num_threads: int, isa: str, serial_cutoff: int, stream_threshold: int) -> Context:
+    """A copy of a context, perhaps of another process: one with its own threads and the same settings.
+
+    Results do not depend on the instruction set, so one that this CPU lacks is no error: the best of its own is used.
+    """
+    context = kind.__new__(kind)
+    Context.__init__(context, num_threads)
+    if isa in available_isas():
+        context.isa = isa
+    context.serial_cutoff = serial_cutoff
+    context.stream_threshold = stream_threshold
+    return context
 
 
 _contexts: Final[dict[str, Context]] = {}

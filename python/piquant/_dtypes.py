@@ -11,6 +11,7 @@ from piquant._shapes import product, result_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import SupportsFloat, SupportsIndex
 
 
 class _Name(str, Enum):
@@ -68,6 +69,11 @@ class RoundMode(_Name):
     STOCHASTIC = "stochastic"
 
 
+Number: TypeAlias = "SupportsFloat | SupportsIndex"
+"""A scale: a float, an int, a 0-d tensor or array, a numpy scalar, a ``Fraction``."""
+Integer: TypeAlias = "SupportsIndex"
+"""A zero point or another integer: an int, a 0-d tensor or array of integers, a numpy integer."""
+
 RoundModeLike: TypeAlias = "RoundMode | Literal['nearest', 'stochastic']"
 
 
@@ -117,7 +123,7 @@ def refuse(words: str, given: object) -> NoReturn:
     raise (ValueError if isinstance(given, str) else TypeError)(words) from None
 
 
-def read_shape(shape: Iterable[int]) -> tuple[int, ...]:
+def read_shape(shape: Iterable[SupportsIndex]) -> tuple[int, ...]:
     """The argument ``shape`` as a tuple of sizes."""
     try:
         sizes = tuple(map(index, shape))

@@ -9,7 +9,7 @@ from piquant import _native
 from piquant._dtypes import NAMES, float_id, shown
 
 if TYPE_CHECKING:
-    from piquant._dtypes import RoundModeLike
+    from piquant._dtypes import Number, RoundModeLike
 
 # Unit roundoff of the compute type; roundings that the ends of the range may be off by, in units of it; unit roundoff
 # of the output, where that is another type; half of its smallest subnormal, where data may be as small.
@@ -22,7 +22,7 @@ _ROUNDINGS: Final = {
 
 
 def error_bound(
-    lo: float, hi: float, *, scale: float, dtype: str = "float32", round_mode: RoundModeLike = "nearest"
+    lo: Number, hi: Number, *, scale: Number, dtype: str = "float32", round_mode: RoundModeLike = "nearest"
 ) -> float:
     """The most by which quantizing and dequantizing changes a number.
 

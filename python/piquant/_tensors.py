@@ -13,7 +13,7 @@ import torch
 from torch.autograd.graph import increment_version
 
 from piquant import _native
-from piquant._dtypes import CODES, DTYPE_ID, FLOATS, PACKED, refuse, shown
+from piquant._dtypes import CODES, DTYPE_ID, FLOATS, PACKED, DataType, refuse, shown
 from piquant._outputs import ADVISED_FROM, KEPT_FROM, allocated
 from piquant._shapes import product
 
@@ -49,6 +49,47 @@ def _known_dtypes() -> dict[object, _native.DType]:
 
 DTYPES: Final = _known_dtypes()
 """Every spelling of a dtype: itself, its name, and what ``str`` makes of it."""
+
+_TORCH_DTYPES: Final = {name: known.storage for name, known in DTYPES.items() if name in (*FLOATS, *CODES)} | {
+    name: getattr(torch, name) for name in PACKED if hasattr(torch, name)
+}
+_OF_TORCH: Final = {
+    **{dtype: DataType(name) for name, dtype in _TORCH_DTYPES.items()},
+    **{getattr(torch, name): DataType(codes) for name, codes in _QUANTIZED.items()},
+}
+# Types that pi-quant had, as it gave them.
+_TO_TORCH: Final = _TORCH_DTYPES | {"uint8": torch.quint8, "uint4": torch.quint4x2, "uint2": torch.quint2x4}
+
+
+def torch_to_piquant_dtype(dtype: torch.dtype) -> DataType:
+    """The element type of a torch dtype: ``DataType.UINT4`` for ``torch.quint4x2`` and for ``torch.uint4``.
+
+    Raises:
+        ValueError: a dtype that is none of floats or codes.
+        TypeError: not a torch dtype.
+    """
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype must be a torch.dtype, got {shown(dtype)}")
+    if dtype not in _OF_TORCH:
+        raise ValueError(f"dtype must be one of {_FLOAT_WORDS}, {_CODE_WORDS}, got {dtype}")
+    return _OF_TORCH[dtype]
+
+
+def piquant_to_torch_dtype(dtype: DataType | str) -> torch.dtype:
+    """The torch dtype of an element type, which the functions take as ``dtype``.
+
+    As in pi-quant it is ``torch.quint8``, ``quint4x2`` or ``quint2x4`` for unsigned codes of 8, 4 and 2 bits; for
+    others the dtype of the same name.
+
+    Raises:
+        ValueError: not the name of a type.
+        TypeError: neither a ``DataType`` nor a str.
+    """
+    if not isinstance(dtype, str) or dtype not in _TO_TORCH:
+        refuse(f"dtype must be a piquant.DataType or the name of one, got {shown(dtype)}", dtype)
+    found: torch.dtype = _TO_TORCH[dtype]
+    return found
+
 
 _FLOAT_WORDS: Final = ", ".join(f"torch.{name}" for name in FLOATS)
 _CODE_WORDS: Final = ", ".join(f"torch.{name}" for name in (*_QUANTIZED, *CODES))
@@ -96,9 +137,20 @@ def _described(x: torch.Tensor, argument: str, role: str, wanted: _native.DType 
     address = x.data_ptr()
     if address == 0 and x.numel() > 0:
         raise TypeError(f"{argument} must have its elements in memory, got {_kind(x)}")
+    check_storage(x, argument)
     size = x.element_size()
     negated = _copied(x.resolve_neg, x, argument) if x.is_neg() else None
     return address, known, tuple(x.shape), tuple(stride * size for stride in x.stride()), negated
+
+
+def check_storage(x: torch.Tensor, argument: str) -> None:
+    """Refuses a tensor whose storage was resized beneath it."""
+    if x.numel() == 0 or x.dtype in _BIT_PACKED:
+        return
+    last = x.storage_offset() + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    needed, held = (last + 1) * x.element_size(), x.untyped_storage().nbytes()
+    if needed > held:
+        raise ValueError(f"{argument} must lie within its storage, got {needed} bytes of one of {held} bytes")
 
 
 def _kind(x: torch.Tensor) -> str:
@@ -265,7 +317,8 @@ def _advised(fresh: torch.Tensor, nbytes: int) -> torch.Tensor:
 
 def draw_seed() -> int:
     """A seed from torch's default generator, so that ``torch.manual_seed`` reproduces it."""
-    return int(torch.empty((), dtype=torch.int64, device=_CPU).random_().item())
+    drawn = _allocated(lambda: torch.empty((), dtype=torch.int64, device=_CPU), lambda: "a seed has no room in memory")
+    return int(drawn.random_().item())
 
 
 def _version_counter() -> Callable[[tuple[torch.Tensor, ...]], None]:
@@ -310,5 +363,6 @@ FACE: Final = _native.Face(
     small=ADVISED_FROM,
     draw_seed=draw_seed,
     check_params=check_params,
+    check_storage=check_storage,
     written=_version_counter(),
 )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from piquant._arrays import Array
     from piquant._context import Context
-    from piquant._dtypes import ReduceOpLike, RoundModeLike
+    from piquant._dtypes import Integer, Number, ReduceOpLike, RoundModeLike
 
 __all__ = ["compute_quant_params", "dequantize", "quantize", "quantize_dequantize"]
 
@@ -49,8 +49,8 @@ def compute_quant_params(
     *,
     dtype: DTypeLike | str,
     symmetric: bool = False,
-    quant_min: int | None = None,
-    quant_max: int | None = None,
+    quant_min: Integer | None = None,
+    quant_max: Integer | None = None,
     ctx: Context | None = None,
 ) -> tuple[float, int]:
     """Computes scale and zero point that cover the data.
@@ -60,8 +60,9 @@ def compute_quant_params(
         scale      = (hi - lo) / (quant_max - quant_min)                 1 if lo == hi == 0
         zero_point = clamp(round(quant_min - lo / scale), quant_min, quant_max)
 
-    and with ``symmetric``, ``scale = max|x| / (2**(bits-1) - 1)`` and zero point 0 (signed) or ``2**(bits-1)``
-    (unsigned). Quantizing with them and dequantizing changes no element by more than ``scale / 2`` plus rounding.
+    and with ``symmetric``, zero point 0 (signed) or ``2**(bits-1)`` (unsigned) and ``scale = max|x| / m``, where
+    ``m`` is the smaller of ``zero_point - quant_min`` and ``quant_max - zero_point``: 127 for int8, 7 for codes -7..7.
+    Quantizing with them and dequantizing changes no element by more than ``scale / 2`` plus rounding.
 
     Args:
         x: float array of any shape with at least one element, all finite.
@@ -84,14 +85,14 @@ def compute_quant_params(
 def quantize(
     x: ArrayLike,
     *,
-    scale: float,
-    zero_point: int,
+    scale: Number,
+    zero_point: Integer,
     dtype: DTypeLike | str,
     round_mode: RoundModeLike = "nearest",
-    seed: int | None = None,
-    offset: int = 0,
-    quant_min: int | None = None,
-    quant_max: int | None = None,
+    seed: Integer | None = None,
+    offset: Integer = 0,
+    quant_min: Integer | None = None,
+    quant_max: Integer | None = None,
     out: Array | None = None,
     ctx: Context | None = None,
 ) -> Array:
@@ -131,12 +132,12 @@ def quantize(
 def dequantize(
     q: ArrayLike,
     *,
-    scale: float,
-    zero_point: int,
+    scale: Number,
+    zero_point: Integer,
     dtype: DTypeLike | str,
     reduce_op: ReduceOpLike = "set",
     source_dtype: DTypeLike | str | None = None,
-    shape: Sequence[int] | None = None,
+    shape: Sequence[Integer] | None = None,
     out: Array | None = None,
     ctx: Context | None = None,
 ) -> Array:
@@ -175,15 +176,15 @@ def dequantize(
 def quantize_dequantize(
     x: ArrayLike,
     *,
-    scale: float,
-    zero_point: int,
+    scale: Number,
+    zero_point: Integer,
     dtype: DTypeLike | str,
     round_mode: RoundModeLike = "nearest",
     reduce_op: ReduceOpLike = "set",
-    seed: int | None = None,
-    offset: int = 0,
-    quant_min: int | None = None,
-    quant_max: int | None = None,
+    seed: Integer | None = None,
+    offset: Integer = 0,
+    quant_min: Integer | None = None,
+    quant_max: Integer | None = None,
     out: Array | None = None,
     ctx: Context | None = None,
 ) -> Array:

@@ -23,6 +23,7 @@ from piquant import _native
 
 try:
     from piquant._tensors import FACE as _FACE
+    from piquant._tensors import piquant_to_torch_dtype, torch_to_piquant_dtype
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
@@ -34,9 +35,16 @@ if TYPE_CHECKING:
     import torch
 
     from piquant._context import Context
-    from piquant._dtypes import ReduceOpLike, RoundModeLike
+    from piquant._dtypes import Integer, Number, ReduceOpLike, RoundModeLike
 
-__all__ = ["compute_quant_params", "dequantize", "quantize", "quantize_dequantize"]
+__all__ = [
+    "compute_quant_params",
+    "dequantize",
+    "piquant_to_torch_dtype",
+    "quantize",
+    "quantize_dequantize",
+    "torch_to_piquant_dtype",
+]
 
 
 _compute_quant_params: Final = _native.compute_quant_params
@@ -50,8 +58,8 @@ def compute_quant_params(
     *,
     dtype: torch.dtype | str,
     symmetric: bool = False,
-    quant_min: int | None = None,
-    quant_max: int | None = None,
+    quant_min: Integer | None = None,
+    quant_max: Integer | None = None,
     ctx: Context | None = None,
 ) -> tuple[float, int]:
     """Computes scale and zero point that cover the data.
@@ -61,8 +69,9 @@ def compute_quant_params(
         scale      = (hi - lo) / (quant_max - quant_min)                 1 if lo == hi == 0
         zero_point = clamp(round(quant_min - lo / scale), quant_min, quant_max)
 
-    and with ``symmetric``, ``scale = max|tensor| / (2**(bits-1) - 1)`` and zero point 0 (signed) or ``2**(bits-1)``
-    (unsigned). Quantizing with them and dequantizing changes no element by more than ``scale / 2`` plus rounding.
+    and with ``symmetric``, zero point 0 (signed) or ``2**(bits-1)`` (unsigned) and ``scale = max|tensor| / m``, where
+    ``m`` is the smaller of ``zero_point - quant_min`` and ``quant_max - zero_point``: 127 for int8, 7 for codes -7..7.
+    Quantizing with them and dequantizing changes no element by more than ``scale / 2`` plus rounding.
 
     Args:
         tensor: float16, bfloat16, float32 or float64 tensor of any shape with at least one element, all finite.
@@ -85,14 +94,14 @@ def compute_quant_params(
 def quantize(
     tensor: torch.Tensor,
     *,
-    scale: float,
-    zero_point: int,
+    scale: Number,
+    zero_point: Integer,
     dtype: torch.dtype | str,
     round_mode: RoundModeLike = "nearest",
-    seed: int | None = None,
-    offset: int = 0,
-    quant_min: int | None = None,
-    quant_max: int | None = None,
+    seed: Integer | None = None,
+    offset: Integer = 0,
+    quant_min: Integer | None = None,
+    quant_max: Integer | None = None,
     out: torch.Tensor | None = None,
     ctx: Context | None = None,
 ) -> torch.Tensor:
@@ -135,12 +144,12 @@ def quantize(
 def dequantize(
     tensor: torch.Tensor,
     *,
-    scale: float,
-    zero_point: int,
+    scale: Number,
+    zero_point: Integer,
     dtype: torch.dtype | str,
     reduce_op: ReduceOpLike = "set",
     source_dtype: torch.dtype | str | None = None,
-    shape: Sequence[int] | None = None,
+    shape: Sequence[Integer] | None = None,
     out: torch.Tensor | None = None,
     ctx: Context | None = None,
 ) -> torch.Tensor:
@@ -183,15 +192,15 @@ def dequantize(
 def quantize_dequantize(
     tensor: torch.Tensor,
     *,
-    scale: float,
-    zero_point: int,
+    scale: Number,
+    zero_point: Integer,
     dtype: torch.dtype | str,
     round_mode: RoundModeLike = "nearest",
     reduce_op: ReduceOpLike = "set",
-    seed: int | None = None,
-    offset: int = 0,
-    quant_min: int | None = None,
-    quant_max: int | None = None,
+    seed: Integer | None = None,
+    offset: Integer = 0,
+    quant_min: Integer | None = None,
+    quant_max: Integer | None = None,
     out: torch.Tensor | None = None,
     ctx: Context | None = None,
 ) -> torch.Tensor:

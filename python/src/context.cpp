@@ -85,6 +85,9 @@ const Context& context_of(nb::handle ctx) {
         if (!nb::isinstance<Context>(ctx)) {
             throw nb::type_error(("ctx must be a piquant.Context or None, got " + text(ctx)).c_str());
         }
+        if (!nb::inst_ready(ctx)) {
+            throw nb::type_error("ctx must be a piquant.Context, got one whose __init__ was not called");
+        }
         return *nb::inst_ptr<Context>(ctx);
     }
     if (default_context == nullptr) {

@@ -32,6 +32,14 @@ std::string highest(int dtype) {
     return range_end(dtype, true);
 }
 
+// The zero point of symmetric parameters.
+std::string middle(int dtype) {
+    const bool is_signed = lowest(dtype) != "0";
+    return is_signed
+               ? "0"
+               : std::to_string(std::uint64_t{1} << (piquant_dtype_bits(static_cast<piquant_dtype_t>(dtype)) - 1));
+}
+
 std::string scale_words(const Call& call) {
     char limits[64];
     const bool wide = call.float_dtype == PIQUANT_FLOAT64;
@@ -76,10 +84,10 @@ std::string words(piquant_status_t status, const Call& call) {
                    " <= quant_min < quant_max <= " + highest(call.code_dtype) + " for " + dtype_name(call.code_dtype) +
                    ", got quant_min=" + text(call.quant_min) + ", quant_max=" + text(call.quant_max);
         case PIQUANT_ERROR_SYMMETRIC_RANGE:
-            return "symmetric codes of " + dtype_name(call.code_dtype) +
-                   " reach 2^(bits-1) - 1 on both sides of the zero point and must lie within "
-                   "quant_min..quant_max, got quant_min=" +
-                   text(call.quant_min) + ", quant_max=" + text(call.quant_max);
+            return "symmetric parameters of " + dtype_name(call.code_dtype) +
+                   " need codes on both sides of the zero point, " + middle(call.code_dtype) +
+                   ": quant_min and quant_max must satisfy quant_min < " + middle(call.code_dtype) +
+                   " < quant_max, got quant_min=" + text(call.quant_min) + ", quant_max=" + text(call.quant_max);
         case PIQUANT_ERROR_EMPTY:
             return call.input + " must have at least one element to compute parameters from, got none"s;
         case PIQUANT_ERROR_NOT_FINITE:

@@ -23,6 +23,15 @@ PyMODINIT_FUNC PyInit__native(void) {
                         "piquant runs in the main interpreter of a process only, not in subinterpreters");
         return nullptr;
     }
+    static bool imported = false;
+    if (imported) {
+        PyErr_SetString(
+            PyExc_ImportError,
+            "piquant._native was imported before and removed from sys.modules; it can be loaded only once in a "
+            "process: leave it there, or start another process");
+        return nullptr;
+    }
+    imported = true;
     return PyInit__native_unchecked();
 }
 

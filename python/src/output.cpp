@@ -146,6 +146,11 @@ public:
     }
 
     static int get_buffer(PyObject* self, Py_buffer* view, int flags) {
+        if (!nb::inst_ready(self)) {  // made by __new__, which leaves the address of the block unwritten
+            view->obj = nullptr;
+            PyErr_SetString(PyExc_BufferError, "an OutputMemory that was not initialized holds no memory");
+            return -1;
+        }
         const auto* memory = nb::inst_ptr<OutputMemory>(self);
         return PyBuffer_FillInfo(view, self, memory->block_.begin, static_cast<Py_ssize_t>(memory->bytes_), 0, flags);
     }

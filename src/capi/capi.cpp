@@ -80,7 +80,7 @@ const char* piquant_status_string(piquant_status_t status) {
         case PIQUANT_ERROR_QUANT_RANGE:
             return "quant_min must be less than quant_max, both in the range of the quantized dtype";
         case PIQUANT_ERROR_SYMMETRIC_RANGE:
-            return "quant_min and quant_max must leave room for the symmetric codes zero_point +- (2^(bits-1) - 1)";
+            return "quant_min and quant_max must lie on both sides of the symmetric zero point, 0 or 2^(bits-1)";
         case PIQUANT_ERROR_ROUND_MODE: return "round_mode must be PIQUANT_NEAREST or PIQUANT_STOCHASTIC";
         case PIQUANT_ERROR_REDUCE_OP: return "reduce_op must be PIQUANT_SET or PIQUANT_ADD";
         case PIQUANT_ERROR_OPTIONS:

@@ -47,11 +47,26 @@ inline QuantParams affine_params(double lo, double hi, bool double_compute, uint
     return {rounded, steps_above(quant_min, quant_max, -lo / rounded)};
 }
 
-inline QuantParams symmetric_params(double lo, double hi, bool double_compute, int bits, bool is_signed) {
+// The zero point of symmetric parameters: the middle of the type, wherever the range lies.
+inline uint64_t symmetric_zero_point(int bits, bool is_signed) {
+    return is_signed ? 0 : uint64_t{1} << (bits - 1);
+}
+
+// How many codes the range has on each side of that zero point, the fewer of the two; 0 where it lies outside.
+inline uint64_t symmetric_reach(uint64_t quant_min, uint64_t quant_max, int bits, bool is_signed) {
+    const uint64_t zero_point = symmetric_zero_point(bits, is_signed);
+    if (!code_less(quant_min, zero_point, is_signed) || !code_less(zero_point, quant_max, is_signed)) {
+        return 0;
+    }
+    const uint64_t below = zero_point - quant_min;
+    const uint64_t above = quant_max - zero_point;
+    return below < above ? below : above;
+}
+
+// reach > 0
+inline QuantParams symmetric_params(double lo, double hi, bool double_compute, uint64_t zero_point, uint64_t reach) {
     const double largest = -lo > hi ? -lo : hi;
-    const uint64_t half = uint64_t{1} << (bits - 1);
-    return {largest == 0 ? 1.0 : scale_in(largest / static_cast<double>(half - 1), double_compute),
-            is_signed ? 0 : half};
+    return {largest == 0 ? 1.0 : scale_in(largest / static_cast<double>(reach), double_compute), zero_point};
 }
 
 }  // namespace

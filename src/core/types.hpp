@@ -9,6 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) ||      \
+    defined(__NO_SIGNED_ZEROS__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ != 0) || \
+    (defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0)
+#error "a compiler flag changes what arithmetic gives, see cmake/float_flags.cmake"
+#endif
+
 // The lists of types and widths. What follows X is handed on to each of its calls, so that lists can nest.
 
 // name, bits, storage type, compute type T (float32 unless the float side is float64)

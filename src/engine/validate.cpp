@@ -133,16 +133,14 @@ piquant_status_t parameters_from(const Extent& extent, DType real, DType code, c
     }
     const DTypeInfo& type = info(code);
     const bool wide = real == DType::float64;
-    const QuantParams p = options.symmetric
-                              ? symmetric_params(extent.lo, extent.hi, wide, type.bits, type.is_signed)
-                              : affine_params(extent.lo, extent.hi, wide, options.quant_min, options.quant_max);
-    if (options.symmetric) {
-        const uint64_t reach = (uint64_t{1} << (type.bits - 1)) - 1;
-        if (code_less(p.zero_point - reach, options.quant_min, type.is_signed) ||
-            code_less(options.quant_max, p.zero_point + reach, type.is_signed)) {
-            return PIQUANT_ERROR_SYMMETRIC_RANGE;
-        }
+    const uint64_t middle = symmetric_zero_point(type.bits, type.is_signed);
+    const uint64_t reach = symmetric_reach(options.quant_min, options.quant_max, type.bits, type.is_signed);
+    if (options.symmetric && reach == 0) {
+        return PIQUANT_ERROR_SYMMETRIC_RANGE;
     }
+    const QuantParams p = options.symmetric
+                              ? symmetric_params(extent.lo, extent.hi, wide, middle, reach)
+                              : affine_params(extent.lo, extent.hi, wide, options.quant_min, options.quant_max);
     if (!(p.scale <= DBL_MAX)) {
         return PIQUANT_ERROR_DATA_RANGE;
     }

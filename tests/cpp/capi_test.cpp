@@ -211,7 +211,7 @@ TEST_F(ComputeParams, EveryBadArgument) {
     options.quant_max = 128;
     expect(PIQUANT_ERROR_QUANT_RANGE, c, p, PIQUANT_FLOAT32, PIQUANT_INT8, 3, &options);
     options.quant_max = 127;
-    options.symmetric = 1;  // codes -127 .. 127 do not fit 0 .. 127
+    options.symmetric = 1;  // 0 .. 127 has no code below the zero point
     expect(PIQUANT_ERROR_SYMMETRIC_RANGE, c, p, PIQUANT_FLOAT32, PIQUANT_INT8, 3, &options);
 
     double scale = 1;

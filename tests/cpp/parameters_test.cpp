@@ -149,20 +149,23 @@ TEST(SymmetricParams, Golden) {
         const DTypeInfo& t = dtype_infos[d];
         const uint64_t half = uint64_t{1} << (t.bits - 1);
         const auto m = static_cast<double>(half - 1);
+        const uint64_t middle = symmetric_zero_point(t.bits, t.is_signed);
+        const uint64_t reach =
+            symmetric_reach(code_min(t.bits, t.is_signed), code_max(t.bits, t.is_signed), t.bits, t.is_signed);
+        EXPECT_EQ(reach, half - 1);
         for (const double sign : {-1.0, 1.0}) {
             const double largest = 3.0;
-            const QuantParams p = sign < 0 ? symmetric_params(-largest, 1, true, t.bits, t.is_signed)
-                                           : symmetric_params(-1, largest, true, t.bits, t.is_signed);
+            const QuantParams p = sign < 0 ? symmetric_params(-largest, 1, true, middle, reach)
+                                           : symmetric_params(-1, largest, true, middle, reach);
             EXPECT_EQ(p.scale, largest / m) << t.name;
             EXPECT_EQ(p.zero_point, t.is_signed ? 0 : half) << t.name;
         }
-        EXPECT_EQ(symmetric_params(0, 0, false, t.bits, t.is_signed).scale, 1.0);
-        EXPECT_EQ(symmetric_params(2, 3, false, t.bits, t.is_signed).scale,
+        EXPECT_EQ(symmetric_params(0, 0, false, middle, reach).scale, 1.0);
+        EXPECT_EQ(symmetric_params(2, 3, false, middle, reach).scale, static_cast<double>(static_cast<float>(3.0 / m)));
+        EXPECT_EQ(symmetric_params(-3, -2, false, middle, reach).scale,
                   static_cast<double>(static_cast<float>(3.0 / m)));
-        EXPECT_EQ(symmetric_params(-3, -2, false, t.bits, t.is_signed).scale,
-                  static_cast<double>(static_cast<float>(3.0 / m)));
-        EXPECT_EQ(symmetric_params(0, 1e-44, false, t.bits, t.is_signed).scale, FLT_MIN);
-        EXPECT_EQ(symmetric_params(-DBL_MAX, DBL_MAX, true, t.bits, t.is_signed).scale, DBL_MAX / m);
+        EXPECT_EQ(symmetric_params(0, 1e-44, false, middle, reach).scale, FLT_MIN);
+        EXPECT_EQ(symmetric_params(-DBL_MAX, DBL_MAX, true, middle, reach).scale, DBL_MAX / m);
     }
 }
 
@@ -282,19 +285,30 @@ TEST(Parameters, SymmetricRangeLimits) {
     const struct {
         piquant_dtype_t code;
         int64_t lo, hi;
-        piquant_status_t status;
-    } rows[] = {{PIQUANT_INT8, -127, 127, PIQUANT_OK},
-                {PIQUANT_INT8, -126, 127, PIQUANT_ERROR_SYMMETRIC_RANGE},
-                {PIQUANT_INT8, -127, 126, PIQUANT_ERROR_SYMMETRIC_RANGE},
-                {PIQUANT_UINT8, 1, 255, PIQUANT_OK},
-                {PIQUANT_UINT8, 2, 255, PIQUANT_ERROR_SYMMETRIC_RANGE},
-                {PIQUANT_UINT8, 1, 254, PIQUANT_ERROR_SYMMETRIC_RANGE},
-                {PIQUANT_UINT2, 1, 3, PIQUANT_OK},
-                {PIQUANT_UINT64, 1, -1, PIQUANT_OK},
-                {PIQUANT_UINT64, 2, -1, PIQUANT_ERROR_SYMMETRIC_RANGE},
-                {PIQUANT_UINT64, 1, -2, PIQUANT_ERROR_SYMMETRIC_RANGE},
-                {PIQUANT_INT64, -INT64_MAX, INT64_MAX, PIQUANT_OK},
-                {PIQUANT_INT64, -INT64_MAX, INT64_MAX - 1, PIQUANT_ERROR_SYMMETRIC_RANGE}};
+        double reach;  // 0: an error
+    } rows[] = {{PIQUANT_INT8, -128, 127, 127},
+                {PIQUANT_INT8, -126, 127, 126},
+                {PIQUANT_INT8, -127, 100, 100},
+                {PIQUANT_INT8, -1, 127, 1},
+                {PIQUANT_INT8, 0, 127, 0},
+                {PIQUANT_INT8, 1, 127, 0},
+                {PIQUANT_INT8, -128, 0, 0},
+                {PIQUANT_INT8, -128, -1, 0},
+                {PIQUANT_UINT8, 0, 255, 127},
+                {PIQUANT_UINT8, 2, 255, 126},
+                {PIQUANT_UINT8, 1, 254, 126},
+                {PIQUANT_UINT8, 0, 128, 0},
+                {PIQUANT_UINT8, 128, 255, 0},
+                {PIQUANT_INT4, -7, 7, 7},
+                {PIQUANT_UINT4, 4, 12, 4},
+                {PIQUANT_UINT2, 1, 3, 1},
+                {PIQUANT_INT2, -2, 0, 0},
+                {PIQUANT_UINT64, 1, -1, 0x1p63},
+                {PIQUANT_UINT64, INT64_MAX, -1, 1},
+                {PIQUANT_UINT64, INT64_MIN, -1, 0},
+                {PIQUANT_INT64, INT64_MIN, INT64_MAX, 0x1p63},
+                {PIQUANT_INT64, -INT64_MAX, 1000, 1000},
+                {PIQUANT_INT64, -1, INT64_MAX, 1}};
     for (const auto& row : rows) {
         piquant_options_t o = default_options();
         o.symmetric = 1;
@@ -305,7 +319,9 @@ TEST(Parameters, SymmetricRangeLimits) {
         int64_t zero_point = 0;
         EXPECT_EQ(
             piquant_compute_quant_params(context.get(), data, PIQUANT_FLOAT32, row.code, 2, &o, &scale, &zero_point),
-            row.status)
+            row.reach > 0 ? PIQUANT_OK : PIQUANT_ERROR_SYMMETRIC_RANGE)
+            << piquant_dtype_name(row.code) << " " << row.lo << " " << row.hi;
+        EXPECT_EQ(scale, row.reach > 0 ? static_cast<double>(static_cast<float>(2 / row.reach)) : 0)
             << piquant_dtype_name(row.code) << " " << row.lo << " " << row.hi;
     }
 }

@@ -1,7 +1,6 @@
 #include "oracle.hpp"
 
 #include <algorithm>
-
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -240,10 +239,10 @@ std::string wrong_parameters(const Case& c, const unsigned char* in, piquant_sta
         hi = x > hi ? x : hi;
     }
     const bool symmetric = options_of(c).symmetric != 0;
-    const Integer reach = exact::power_of_two(bits_of(c.code) - 1) - 1;
-    const Integer middle = is_signed(c.code) ? 0 : reach + 1;
-    if (symmetric && (middle - reach < range_min(c) || middle + reach > range_max(c))) {
-        return status == PIQUANT_ERROR_SYMMETRIC_RANGE ? "" : "the range does not hold the symmetric codes";
+    const Integer middle = is_signed(c.code) ? 0 : exact::power_of_two(bits_of(c.code) - 1);
+    const Integer reach = std::min<Integer>(middle - range_min(c), range_max(c) - middle);
+    if (symmetric && reach < 1) {
+        return status == PIQUANT_ERROR_SYMMETRIC_RANGE ? "" : "the range has no codes on both sides of the zero point";
     }
     // One rounding of the span, one of the quotient. Wide has room for twice the largest double.
     const Wide span = symmetric ? static_cast<Wide>(std::fmax(-lo, hi)) : static_cast<Wide>(hi) - static_cast<Wide>(lo);

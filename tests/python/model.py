@@ -227,8 +227,8 @@ def quant_params(
     lo, hi = min(0.0, float(data.min())), max(0.0, float(data.max()))
     zero_point = None
     if symmetric:
-        scale = max(-lo, hi) / float(2 ** (target.bits - 1) - 1)
         zero_point = 0 if target.signed else 2 ** (target.bits - 1)
+        scale = max(-lo, hi) / float(min(zero_point - low, high - zero_point))
     elif math.isinf(hi - lo):
         # As if the exponent of a double had no end.
         scale = (hi / 2 - lo / 2) / float(high - low) * 2

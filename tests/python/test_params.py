@@ -1,13 +1,16 @@
 """compute_quant_params equals the model, and its scale and zero point keep the promised error."""
 
 import itertools
+from array import array
 
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 
 import model
 import piquant.numpy
+import piquant.torch
 from cases import contexts, describe, ranges
 
 PAIRS = pytest.mark.parametrize(("real", "dtype"), list(itertools.product(model.FLOATS, model.QUANTIZED)))
@@ -47,7 +50,26 @@ def compute(x, dtype, ctx=None, **options):
 
 def symmetric_range(dtype):
     t = model.QUANTIZED[dtype]
-    return [(None, None), (t.low + 1, None)]
+    middle = 0 if t.signed else 2 ** (t.bits - 1)
+    return [(None, None), (t.low + 1, None), (middle - 1, None), (t.low, middle + 1), (middle - 1, middle + 1)]
+
+
+@pytest.mark.parametrize("face", [piquant, piquant.numpy, piquant.torch], ids=lambda face: face.__name__)
+def test_symmetric_codes_of_a_restricted_range(face):
+    values = [-1.0, 0.25, 0.75]
+    x = {piquant: array("f", values), piquant.numpy: np.array(values, np.float32), piquant.torch: torch.tensor(values)}
+    for dtype, low, high, m, middle in (
+        ("int4", -7, 7, 7, 0), ("int8", -64, 63, 63, 0), ("uint8", 120, 255, 8, 128), ("int2", -1, 1, 1, 0),
+        ("int8", None, 100, 100, 0), ("uint16", None, None, 32767, 32768),
+    ):  # fmt: skip
+        limits = {"quant_min": low, "quant_max": high}
+        scale, zero_point = face.compute_quant_params(x[face], dtype=dtype, symmetric=True, **limits)
+        assert (scale, zero_point) == (float(np.float32(1 / m)), middle)
+        q = face.quantize(x[face], scale=scale, zero_point=zero_point, dtype=dtype, **limits)
+        y = face.dequantize(
+            q, scale=scale, zero_point=zero_point, dtype="float32", source_dtype=dtype, shape=(len(values),)
+        )
+        assert float(y[0]) == pytest.approx(-1)
 
 
 def every_option(dtype):
@@ -190,8 +212,10 @@ def test_errors(real, dtype):
     for low, high in ((t.low, t.low), (t.high, t.low), (t.low - 1, t.high), (t.low, t.high + 1)):
         with pytest.raises(ValueError, match="quant_m"):
             compute(np.ones(3, kind), dtype, quant_min=low, quant_max=high)
-    with pytest.raises(ValueError, match="symmetric"):
-        compute(np.ones(3, kind), dtype, quant_max=t.high - 1, symmetric=True)
+    middle = 0 if t.signed else 2 ** (t.bits - 1)
+    for low, high in ((None, middle), (middle, None)):
+        with pytest.raises(ValueError, match=f"symmetric parameters of {dtype} need codes on both sides .*, {middle}:"):
+            compute(np.ones(3, kind), dtype, quant_min=low, quant_max=high, symmetric=True)
 
 
 @pytest.mark.parametrize("mode", ["nearest", "stochastic"])

@@ -27,7 +27,7 @@ class Block(NamedTuple):
 
 def blocks(language: str) -> list[Block]:
     found = []
-    for document in ("README.md", "docs/numerics.md"):
+    for document in ("README.md", "docs/guide.md", "docs/numerics.md"):
         text = (ROOT / document).read_text()
         for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
             found.append(Block(document, text.count("\n", 0, match.start()) + 2, match[1]))
@@ -47,7 +47,7 @@ def test_the_blocks_are_found() -> None:
 def test_python_block(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
     for module in re.findall(r"^import (numpy|torch)", block.text, re.MULTILINE):
         pytest.importorskip(module)
-    exec(compile(block.text, f"{block.document}:{block.line}", "exec"), {"__name__": "__main__"})
+    exec(compile(block.text, f"{block.document}:{block.line}", "exec", dont_inherit=True), {"__name__": "__main__"})
     expected = re.findall(r"^print\(.*\)  # (.*)$", block.text, re.MULTILINE)
     if expected:
         assert capsys.readouterr().out.splitlines() == expected
@@ -68,8 +68,11 @@ def test_python_blocks_have_types(tmp_path: Path) -> None:
         text=True,
         timeout=900,
     )
-    # torch has these dtypes, its stubs do not.
-    unknown_to_torch = re.compile(r'.*Module has no attribute "u?int[24]"  \[attr-defined\]')
+    # torch has these dtypes and classes, its stubs do not.
+    unknown_to_torch = re.compile(
+        r'.*Module has no attribute "u?int[24]"  \[attr-defined\]|.*Name "dist.GradBucket" is not defined .*'
+        r'|.*"torch.distributed" does not explicitly export attribute "HashStore" .*'
+    )
     errors = [line for line in done.stdout.splitlines() if not unknown_to_torch.fullmatch(line)]
     assert not errors, "\n".join(errors)
     assert done.returncode in (0, 1), done.stderr
