@@ -38,11 +38,14 @@ inline Schedule make_schedule(size_t traffic, size_t num_threads, size_t serial_
     constexpr size_t memory_distance = 8192;
     constexpr size_t cache_distance = 2048;
     constexpr size_t far_share = size_t{1} << 20;
+    // Divisions would be a good part of the time of a small call.
+    if (traffic < serial_cutoff) {
+        const bool is_far = traffic >= stream_threshold.of(1);
+        return {traffic, 1, 0, is_far, is_far ? memory_distance : traffic >= far_share ? cache_distance : 0};
+    }
     // A thread that has less to do than half of the cut-off is not worth its coming: at the cut-off there are two.
     const size_t least_share = serial_cutoff / 2;
-    const size_t threads = traffic < serial_cutoff ? 1
-                           : least_share == 0      ? num_threads
-                                                   : std::min(num_threads, traffic / least_share);
+    const size_t threads = least_share == 0 ? num_threads : std::min(num_threads, traffic / least_share);
     const bool is_far = traffic >= stream_threshold.of(threads);
     const size_t distance = is_far ? memory_distance : traffic / threads >= far_share ? cache_distance : 0;
     const size_t worth_waking = serial_cutoff == 0 ? SIZE_MAX : traffic / cutoffs_per_sleeper / serial_cutoff;
