@@ -121,6 +121,7 @@ piquant_status_t Context::compute_quant_params(const void* in, int in_dtype, int
 void Context::set_stream_threshold(size_t bytes) {
     stream_threshold_.store(bytes, std::memory_order_relaxed);
     stream_threshold_is_set_.store(true, std::memory_order_release);
+    near_traffic_.store(std::min(far_share, bytes), std::memory_order_relaxed);
 }
 
 StreamThreshold Context::stream_rule() const {
@@ -154,6 +155,12 @@ void Context::for_chunks(const Team& team, const Partition& partition, const Wor
 }
 
 void Context::run(Plan& plan) {
+    plan.args.non_temporal = false;
+    plan.args.prefetch_distance = 0;
+    if (is_small(plan.traffic())) {
+        plan.kernel(plan.args);
+        return;
+    }
     LentThreads lent(plan.threads);
     const Team team = team_for(plan.traffic(), lent);
     const Schedule& s = team.schedule;
@@ -226,6 +233,9 @@ void Context::run_tiles(Plan& plan) {
 }
 
 Extent Context::extent_of(const ExtentPlan& plan) {
+    if (plan.run != nullptr && is_small(plan.traffic())) {
+        return plan.kernel(plan.run, plan.n);
+    }
     LentThreads lent(plan.threads);
     const Team team = team_for(plan.traffic(), lent);
     const Schedule& s = team.schedule;

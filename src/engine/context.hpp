@@ -50,6 +50,11 @@ private:
     Team team_for(size_t traffic, LentThreads& lent);
 
     StreamThreshold stream_rule() const;
+    // Whether a call is for one thread and a near cache, which needs no further thought.
+    bool is_small(size_t traffic) const {
+        return traffic < serial_cutoff.load(std::memory_order_relaxed) &&
+               traffic < near_traffic_.load(std::memory_order_relaxed);
+    }
 
     void run(Plan& plan);
     void run_tiles(Plan& plan);
@@ -63,6 +68,7 @@ private:
     LastLevel last_level_{};
     std::atomic<size_t> stream_threshold_{0};
     std::atomic<bool> stream_threshold_is_set_{false};
+    std::atomic<size_t> near_traffic_{far_share};  // below it nothing is prefetched or streamed
     ThreadPool pool_;
 };
 

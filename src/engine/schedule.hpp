@@ -27,25 +27,24 @@ struct StreamThreshold {
     size_t of(size_t threads) const { return is_fixed ? fixed : cached_traffic(level, threads); }
 };
 
+// The share of a thread from which on no near cache holds it.
+constexpr size_t far_share = size_t{1} << 20;
+
 inline Schedule make_schedule(size_t traffic, size_t num_threads, size_t serial_cutoff,
                               const StreamThreshold& stream_threshold) {
     // A thread that sleeps pays at 2 to 4 MiB, 8 times the cut-off. To wake it costs the caller 7 to 16 us on a virtual
     // machine, and it comes 16 to 90 us after.
     constexpr size_t cutoffs_per_sleeper = 8;
-    // How far ahead what no near cache holds is prefetched, from memory and from the last-level cache, and the share of a
-    // thread from which on that pays; measured. Prefetchers of the hardware follow addresses to the end of their 4 KiB and
-    // start over in the next page; two pages ahead, memory is under way before they come to it.
+    // How far ahead what no near cache holds is prefetched, from memory and from the last-level cache; measured.
+    // Prefetchers of the hardware follow addresses to the end of their 4 KiB and start over in the next page; two pages
+    // ahead, memory is under way before they come to it.
     constexpr size_t memory_distance = 8192;
     constexpr size_t cache_distance = 2048;
-    constexpr size_t far_share = size_t{1} << 20;
-    // Divisions would be a good part of the time of a small call.
-    if (traffic < serial_cutoff) {
-        const bool is_far = traffic >= stream_threshold.of(1);
-        return {traffic, 1, 0, is_far, is_far ? memory_distance : traffic >= far_share ? cache_distance : 0};
-    }
     // A thread that has less to do than half of the cut-off is not worth its coming: at the cut-off there are two.
     const size_t least_share = serial_cutoff / 2;
-    const size_t threads = least_share == 0 ? num_threads : std::min(num_threads, traffic / least_share);
+    const size_t threads = traffic < serial_cutoff ? 1
+                           : least_share == 0      ? num_threads
+                                                   : std::min(num_threads, traffic / least_share);
     const bool is_far = traffic >= stream_threshold.of(threads);
     const size_t distance = is_far ? memory_distance : traffic / threads >= far_share ? cache_distance : 0;
     const size_t worth_waking = serial_cutoff == 0 ? SIZE_MAX : traffic / cutoffs_per_sleeper / serial_cutoff;
