@@ -33,7 +33,7 @@ const TrafficTable* table_of(const char* name) {
 }
 
 Schedule schedule(const TrafficSettings& settings, std::size_t traffic) {
-    return make_schedule(traffic, settings.num_threads, settings.serial_cutoff, settings.stream_threshold);
+    return make_schedule(traffic, settings.num_threads, settings.serial_cutoff, {{}, true, settings.stream_threshold});
 }
 
 // Calls move(first element, elements) for parts of n elements, by threads if the bytes pay for them.

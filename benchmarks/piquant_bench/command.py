@@ -85,7 +85,7 @@ def _refuse(message: str) -> int:
 
 def measure(effort: Effort, isas: list[str], pypiquant: str | None) -> dict[str, Any]:
     """All sections, one after the other, as they go into the JSON file."""
-    from piquant_bench import curve, efficiency, machine, peers, small_calls  # noqa: PLC0415
+    from piquant_bench import costs, curve, efficiency, inside_program, machine, peers, small_calls  # noqa: PLC0415
 
     # Before the measurements, which are a load of their own.
     description = machine.describe()
@@ -96,10 +96,13 @@ def measure(effort: Effort, isas: list[str], pypiquant: str | None) -> dict[str,
         "stochastic": efficiency.stochastic_ratios(cells),
         "peers": peer_times,
         "small_calls": small_calls.measure(effort),
+        "inside_program": inside_program.measure(effort),
+        "beside_busy": inside_program.measure_busy(effort),
         "curve": curve.measure(effort),
     }
+    constants, sections["predictions"] = costs.measure(effort)
     rows = {name: [asdict(row) for row in section] for name, section in sections.items()}
-    return description | {"effort": asdict(effort), "absent_peers": absent} | rows
+    return description | {"effort": asdict(effort), "absent_peers": absent, "costs": asdict(constants)} | rows
 
 
 def _check() -> int:

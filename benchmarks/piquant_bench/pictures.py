@@ -42,6 +42,8 @@ def draw(results: dict[str, Any], directory: Path) -> list[str]:
             "dequantize": _bars(results, str(DEQUANTIZE.cell)),
             "curve": _curve(results),
         }
+        if results["inside_program"]:
+            figures["inside-program"] = _inside_program(results)
         for (isa,), rows in groups(results["efficiency"], "isa").items():
             figures[f"efficiency-{isa}"] = _heat(rows, isa)
         names = []
@@ -108,6 +110,37 @@ def _heat(rows: list[Row], isa: str) -> Figure:
         axes.set_title(f"{n:,} elements, {threads_of(threads)}", loc="left")
     figure.colorbar(image, ax=list(panels), label="efficiency: time of the traffic alone / time of the kernel")
     figure.suptitle(f"Efficiency on {isa}: 1 is the speed of memory, ~ is noise")
+    return figure
+
+
+def _inside_program(results: dict[str, Any]) -> Figure:
+    """Time over torch's, of each task, size and state: bars below the line are faster than torch."""
+    rows = [r for r in results["inside_program"] if r["library"] == OURS]
+    tasks = groups(rows, "task")
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False).ravel()
+    names = {"loop": "in a loop", "after": "directly after another operation", "rest": "after a rest of 5 ms"}
+    for axes, ((task,), of_task) in zip(panels, tasks.items(), strict=True):
+        states = groups(of_task, "state")
+        for i, ((state,), points) in enumerate(states.items()):
+            places = [k + (i - 1) * 0.27 for k in range(len(points))]
+            axes.bar(
+                places, [p["ratio"] for p in points], width=0.24, color=("#f0b7bd", _OURS_COLOR, "#8c2f3b")[i],
+                label=names[state],
+            )  # fmt: skip
+            for x, p in zip(places, points, strict=True):
+                axes.annotate(
+                    ratio_of(p), (x, p["ratio"]), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7
+                )
+        axes.set_xticks(range(len(points)), [f"{p['elements']:,}" for p in points], fontsize=8)
+        axes.axhline(1, color=_INK, linestyle="--", linewidth=1)
+        axes.set_title(task, loc="left")
+    panels[0].set_ylabel("time / time of torch's function")
+    panels[-1].legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=1)
+    figure.suptitle(
+        f"Inside a torch program (lower is better, below the line is faster than torch). {results['machine']['cpu']}, "
+        f"{threads_of(results['machine']['threads'])}"
+    )
     return figure
 
 

@@ -12,7 +12,7 @@ Row: TypeAlias = dict[str, Any]
 
 def text(results: dict[str, Any]) -> str:
     """All sections."""
-    sections = (_machine, _efficiency, _stochastic, _peers, _small_calls, _curve)
+    sections = (_machine, _efficiency, _stochastic, _peers, _small_calls, _inside_program, _beside_busy, _costs, _curve)
     return "\n\n".join(part for section in sections for part in section(results))
 
 
@@ -128,6 +128,56 @@ def _small_calls(results: dict[str, Any]) -> list[str]:
         )
         for (group,), rows in groups(results["small_calls"], "group").items()
     ]
+
+
+def _inside_program(results: dict[str, Any]) -> list[str]:
+    tables = []
+    for (task,), rows in groups(results["inside_program"], "task").items():
+        cells = {(r["elements"], r["state"], r["library"]): r for r in rows}
+        states = list(dict.fromkeys(r["state"] for r in rows))
+        lines = []
+        for (n,) in groups(rows, "elements"):
+            ours = [cells[n, state, "piquant"] for state in states]
+            torchs = [cells[n, state, "torch"] for state in states]
+            lines.append([
+                f"{n:,}",
+                *(duration(row["seconds"]) for row in (*ours, *torchs)),
+                *(ratio_of(row) for row in ours),
+            ])  # fmt: skip
+        heads = [f"{what} {state}" for what in ("piquant", "torch", "ratio") for state in states]
+        title = f"Inside a torch program: {task}; in a loop, directly after another operation, after a rest of 5 ms"
+        tables.append(table(title, ["elements", *heads], lines))
+    return tables
+
+
+def _beside_busy(results: dict[str, Any]) -> list[str]:
+    rows = results["beside_busy"]
+    if not rows:
+        return []
+    lines = [[r["call"], duration(r["seconds"]), duration(r["slowest_tenth"]), ratio_of(r)] for r in rows]
+    title = f"Beside a process that is busy on one processor: float32 -> uint8, {rows[0]['elements']:,} elements"
+    return [table(title, ["call", "time", "slowest tenth", "time / 1 thread"], lines)]
+
+
+def _costs(results: dict[str, Any]) -> list[str]:
+    c = results["costs"]
+    rows = results["predictions"]
+    counts = [threads for (threads,) in groups(rows, "threads")]
+    cells = {(r["elements"], r["state"], r["threads"]): r for r in rows}
+    lines = []
+    for n, state in groups(rows, "elements", "state"):
+        line = [cells[n, state, t] for t in counts]
+        measured = next(r["measured"] for r in line if r["measured"] is not None)
+        lines.append([f"{n:,}, {state}", duration(measured), *(duration(r["seconds"]) for r in line)])
+    here = results["machine"]["threads"]
+    constants = (
+        f"a call {duration(c['call'])}, a thread that is awake {duration(c['hand_off'])}, "
+        f"waking one {duration(c['wake'])}, its arrival {duration(c['arrival'])}; "
+        f"bytes a thread moves: {c['cached'] / 1e9:.3g} GB/s from caches, {c['memory'] / 1e9:.3g} from memory"
+    )
+    title = "Costs of float32 -> uint8 by the model of docs/performance.md, if memory grows with the processors"
+    header = ["elements", f"measured, {threads_of(here)}", *(threads_of(t) for t in counts)]
+    return [table(title, header, lines) + "\n" + constants]
 
 
 def _curve(results: dict[str, Any]) -> list[str]:

@@ -61,16 +61,16 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, pause: f
         samples: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(rounds):
             for name, call in calls.items():
-                _wait_for_rest(pause)
+                wait_for_rest(pause)
                 call()
-                samples[name].append(_seconds(call, repeats[name]))
+                samples[name].append(seconds_of(call, repeats[name]))
     finally:
         if collecting:
             gc.enable()
     return samples
 
 
-def _wait_for_rest(pause: float) -> None:
+def wait_for_rest(pause: float) -> None:
     """Sleeps until no thread of this process runs: some libraries spin for 50 ms after a call, on everybody's cores."""
     deadline = time.perf_counter() + 1
     resting = False
@@ -83,10 +83,11 @@ def _wait_for_rest(pause: float) -> None:
 def _repeats(call: Callable[[], object]) -> int:
     """Enough for 2 ms, which the clock resolves well."""
     call()
-    return max(1, min(1000, int(2e-3 / max(_seconds(call, 1), 1e-9))))
+    return max(1, min(1000, int(2e-3 / max(seconds_of(call, 1), 1e-9))))
 
 
-def _seconds(call: Callable[[], object], repeats: int) -> float:
+def seconds_of(call: Callable[[], object], repeats: int) -> float:
+    """The mean of some calls in a row."""
     begin = time.perf_counter()
     for _ in range(repeats):
         call()
@@ -103,7 +104,7 @@ def after_idleness(
     for _ in range(rounds):
         for name, call in calls.items():
             time.sleep(idle_seconds)
-            samples[name].append(_seconds(call, 1))
+            samples[name].append(seconds_of(call, 1))
     return samples
 
 

@@ -222,7 +222,9 @@ PIQUANT_API piquant_status_t piquant_context_get_serial_cutoff(const piquant_con
 
 /*
  * Calls that move at least this many bytes are taken to work in memory: they write with non-temporal stores, which bypass
- * the caches, and prefetch from further ahead. Raise it where the output is read again at once. PIQUANT_STREAM_THRESHOLD sets the default.
+ * the caches, and prefetch from further ahead. Raise it where the output is read again at once. Until it is
+ * set, here or by PIQUANT_STREAM_THRESHOLD, it is what the last-level caches hold that the threads of a call can run on, 32 MiB for
+ * each thread at most; and what is read is that of a call on all threads of the context.
  */
 PIQUANT_API piquant_status_t piquant_context_set_stream_threshold(piquant_context_t* context, size_t bytes);
 PIQUANT_API piquant_status_t piquant_context_get_stream_threshold(const piquant_context_t* context, size_t* bytes);

@@ -30,7 +30,7 @@ class Context(_native.Context):
             sleep, a call wakes one for each 8 times the cut-off, or all within 40 us of a call that left some asleep;
             and all where it is 0.
         stream_threshold: calls that move at least this many bytes write around the caches, and prefetch from further
-            ahead.
+            ahead. Until it is assigned, it follows the caches and the number of threads that take part in a call.
 
     Raises:
         ValueError: ``num_threads`` out of range, or an environment variable ``PIQUANT_*`` without a valid value.

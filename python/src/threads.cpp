@@ -11,7 +11,8 @@ namespace piquant_python {
 namespace {
 
 using Body = void (*)(std::int64_t begin, std::int64_t end, void* context);
-using ParallelFor = std::int32_t (*)(std::int64_t begin, std::int64_t end, std::int64_t grain, Body body, void* context);
+using ParallelFor = std::int32_t (*)(std::int64_t begin, std::int64_t end, std::int64_t grain, Body body,
+                                     void* context);
 using GetNumThreads = std::int32_t (*)(std::uint32_t* count);
 
 ParallelFor parallel_for = nullptr;
@@ -65,7 +66,8 @@ const piquant_threads_t* threads_of_torch() {
 
 void init_threads(nb::module_& m) {
     m.def("find_torch_threads", &find_torch_threads, nb::arg("library"),
-          "Finds what runs on torch's threads in its library, which is loaded; False for a torch that has no such thing.");
+          "Finds what runs on torch's threads in its library, which is loaded; False for a torch that has no such "
+          "thing.");
 }
 
 }  // namespace piquant_python

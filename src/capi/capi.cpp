@@ -198,10 +198,10 @@ piquant_status_t piquant_context_get_serial_cutoff(const piquant_context_t* cont
     return read(context, bytes, [](const Context& c) { return c.serial_cutoff.load(); });
 }
 piquant_status_t piquant_context_set_stream_threshold(piquant_context_t* context, size_t bytes) {
-    return with(context, [=](Context& c) { return c.stream_threshold = bytes, PIQUANT_OK; });
+    return with(context, [=](Context& c) { return c.set_stream_threshold(bytes), PIQUANT_OK; });
 }
 piquant_status_t piquant_context_get_stream_threshold(const piquant_context_t* context, size_t* bytes) {
-    return read(context, bytes, [](const Context& c) { return c.stream_threshold.load(); });
+    return read(context, bytes, [](const Context& c) { return c.stream_threshold(); });
 }
 
 piquant_status_t piquant_quantize(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype, void* out,

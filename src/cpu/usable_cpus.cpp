@@ -9,6 +9,8 @@
 #include <string>
 #include <thread>
 
+#include "cpu/first_line.hpp"
+
 #if defined(__linux__)
 #include <sched.h>
 #endif
@@ -17,13 +19,6 @@ namespace piquant {
 namespace {
 
 constexpr double unlimited = std::numeric_limits<double>::infinity();
-
-std::string first_line(const std::string& path) {
-    std::ifstream file(path);
-    std::string line;
-    std::getline(file, line);
-    return line;
-}
 
 // cgroup v2, cpu.max: "<quota or max> <period>", both in microseconds.
 double quota_v2(const std::string& directory) {
@@ -63,7 +58,10 @@ bool lists_cpu(const std::string& controllers) {
     return false;
 }
 
-size_t affinity_cpus() {
+}  // namespace
+
+std::vector<size_t> allowed_cpus() {
+    std::vector<size_t> allowed;
 #if defined(__linux__)
     // The kernel's mask may be longer than cpu_set_t; grow until it fits.
     for (int cpus = CPU_SETSIZE; cpus <= (1 << 20); cpus *= 4) {
@@ -73,17 +71,24 @@ size_t affinity_cpus() {
         }
         const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(cpus));
         const bool read = sched_getaffinity(0, bytes, set) == 0;
-        const int count = read ? CPU_COUNT_S(bytes, set) : 0;
+        try {
+            for (size_t cpu = 0; read && cpu < static_cast<size_t>(cpus); ++cpu) {
+                if (CPU_ISSET_S(cpu, bytes, set)) {
+                    allowed.push_back(cpu);
+                }
+            }
+        } catch (...) {
+            CPU_FREE(set);
+            throw;
+        }
         CPU_FREE(set);
-        if (read && count > 0) {
-            return static_cast<size_t>(count);
+        if (read) {
+            break;
         }
     }
 #endif
-    return std::max<size_t>(1, std::thread::hardware_concurrency());
+    return allowed;
 }
-
-}  // namespace
 
 size_t cgroup_cpus(const char* root) {
     const std::string prefix(root);
@@ -112,7 +117,8 @@ size_t cgroup_cpus(const char* root) {
 
 size_t usable_cpus(const char* root) {
     const size_t quota = cgroup_cpus(root);
-    const size_t cpus = affinity_cpus();
+    const size_t allowed = allowed_cpus().size();
+    const size_t cpus = allowed != 0 ? allowed : std::max<size_t>(1, std::thread::hardware_concurrency());
     return quota == 0 ? cpus : std::min(cpus, quota);
 }
 

@@ -58,7 +58,7 @@ piquant_status_t Context::create(size_t num_threads, Context*& context) {
     const char* limit = getenv("PIQUANT_ISA");
     const size_t isa = select_isa(cpu_features(), limit != nullptr && *limit != 0 ? limit : nullptr);
     size_t cutoff = default_serial_cutoff;
-    size_t threshold = last_level_cache_bytes();
+    size_t threshold = 0;
     if (isa == isa_count || !read_environment("PIQUANT_SERIAL_CUTOFF", 0, SIZE_MAX, cutoff) ||
         !read_environment("PIQUANT_STREAM_THRESHOLD", 0, SIZE_MAX, threshold) ||
         !read_environment("PIQUANT_NUM_THREADS", 1, PIQUANT_MAX_THREADS, c->most_lent_threads_)) {
@@ -66,7 +66,10 @@ piquant_status_t Context::create(size_t num_threads, Context*& context) {
     }
     c->table_ = isas[isa].table;
     c->serial_cutoff = cutoff;
-    c->stream_threshold = threshold;
+    c->last_level_ = last_level_cache(allowed_cpus(), usable_cpus());
+    if (const char* text = getenv("PIQUANT_STREAM_THRESHOLD"); text != nullptr && *text != 0) {
+        c->set_stream_threshold(threshold);
+    }
     context = c.release();
     return PIQUANT_OK;
 }
@@ -115,13 +118,23 @@ piquant_status_t Context::compute_quant_params(const void* in, int in_dtype, int
                                                   plan.options, scale, zero_point);
 }
 
+void Context::set_stream_threshold(size_t bytes) {
+    stream_threshold_.store(bytes, std::memory_order_relaxed);
+    stream_threshold_is_set_.store(true, std::memory_order_release);
+}
+
+StreamThreshold Context::stream_rule() const {
+    const bool is_set = stream_threshold_is_set_.load(std::memory_order_acquire);
+    return {last_level_, is_set, stream_threshold_.load(std::memory_order_relaxed)};
+}
+
 // On lent threads, if there are any.
 Context::Team Context::team_for(size_t traffic, LentThreads& lent) {
     const size_t cutoff = serial_cutoff.load(std::memory_order_relaxed);
     const size_t count = traffic < cutoff ? 0 : lent.count();
     const size_t threads = count != 0 ? std::min(count, most_lent_threads_) : num_threads();
     Executor& executor = count != 0 ? static_cast<Executor&>(lent) : pool_;
-    return {executor, make_schedule(traffic, threads, cutoff, stream_threshold.load(std::memory_order_relaxed))};
+    return {executor, make_schedule(traffic, threads, cutoff, stream_rule())};
 }
 
 // Calls work(begin, end, participant) for all chunks of the partition.

@@ -30,9 +30,11 @@ public:
     piquant_status_t set_isa(const char* name);
     const char* isa() const { return table_.load(std::memory_order_relaxed)->name; }
 
-    // Both in bytes read plus written.
+    // Both in bytes read plus written. Until it is set, the second depends on the threads that take part in a call; this
+    // is that of all threads of the own pool.
     std::atomic<size_t> serial_cutoff{0};
-    std::atomic<size_t> stream_threshold{0};
+    void set_stream_threshold(size_t bytes);
+    size_t stream_threshold() const { return stream_rule().of(num_threads()); }
 
     // Calls in progress; a context with any must not be destroyed.
     std::atomic<size_t>& users() { return pool_.users; }
@@ -47,6 +49,8 @@ private:
     };
     Team team_for(size_t traffic, LentThreads& lent);
 
+    StreamThreshold stream_rule() const;
+
     void run(Plan& plan);
     void run_tiles(Plan& plan);
     Extent extent_of(const ExtentPlan& plan);
@@ -56,6 +60,9 @@ private:
     std::atomic<const KernelTable*> table_{nullptr};
     std::atomic<size_t> num_threads_{1};  // of the own pool
     size_t most_lent_threads_ = PIQUANT_MAX_THREADS;
+    LastLevel last_level_{};
+    std::atomic<size_t> stream_threshold_{0};
+    std::atomic<bool> stream_threshold_is_set_{false};
     ThreadPool pool_;
 };
 

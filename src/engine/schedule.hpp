@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "cpu/caches.hpp"
+
 namespace piquant {
 
 struct Schedule {
@@ -16,7 +18,17 @@ struct Schedule {
     size_t prefetch_distance;  // bytes; 0: a near cache holds the input
 };
 
-inline Schedule make_schedule(size_t traffic, size_t num_threads, size_t serial_cutoff, size_t stream_threshold) {
+// From how much traffic on a call is taken to work in memory: a number that somebody set, or what the caches say.
+struct StreamThreshold {
+    LastLevel level;
+    bool is_fixed;
+    size_t fixed;
+
+    size_t of(size_t threads) const { return is_fixed ? fixed : cached_traffic(level, threads); }
+};
+
+inline Schedule make_schedule(size_t traffic, size_t num_threads, size_t serial_cutoff,
+                              const StreamThreshold& stream_threshold) {
     // A thread that sleeps pays at 2 to 4 MiB, 8 times the cut-off. To wake it costs the caller 7 to 16 us on a virtual
     // machine, and it comes 16 to 90 us after.
     constexpr size_t cutoffs_per_sleeper = 8;
@@ -31,7 +43,7 @@ inline Schedule make_schedule(size_t traffic, size_t num_threads, size_t serial_
     const size_t threads = traffic < serial_cutoff ? 1
                            : least_share == 0      ? num_threads
                                                    : std::min(num_threads, traffic / least_share);
-    const bool is_far = traffic >= stream_threshold;
+    const bool is_far = traffic >= stream_threshold.of(threads);
     const size_t distance = is_far ? memory_distance : traffic / threads >= far_share ? cache_distance : 0;
     const size_t worth_waking = serial_cutoff == 0 ? SIZE_MAX : traffic / cutoffs_per_sleeper / serial_cutoff;
     return {traffic, threads, worth_waking, is_far, distance};

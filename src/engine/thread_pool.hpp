@@ -7,7 +7,8 @@
 //
 // Workers spin for some tens of microseconds after a job, for the next one, then sleep in the kernel. A job wakes those
 // who own a region of it; one that lies asleep on the caller's CPU is sent to another first, on Linux and if there are
-// enough. A job that comes by itself wakes no more of them than pay: none, if it is over before they arrive.
+// enough. A job that comes by itself wakes no more of them than pay: none, if it is over before they arrive. The caller
+// wakes two at most. Each worker that arrives wakes up to two more, then begins to work.
 //
 // One job at a time: a caller that finds the pool taken runs its job alone rather than wait.
 #pragma once
@@ -54,7 +55,8 @@ private:
     void start_workers(size_t threads);
     void stop_workers();
     bool call_workers(size_t worth_waking);
-    void wake(std::span<Worker> workers, size_t count);
+    void wake_some();
+    static bool wake(Worker& w);
     uint32_t await_ticket(Worker& self, uint32_t seen);
     void work(Worker& self, size_t participant, uint32_t ticket);
     // The first of participants 1, 2, .. .
@@ -74,7 +76,10 @@ private:
     // leaves; the owner closes it and waits for the count to fall to zero before the job goes out of scope.
     alignas(64) std::atomic<uint64_t> gate_{0};
     alignas(64) std::atomic<uint32_t> ticket_{0};  // changes with every job
-    std::atomic<bool> stop_{false};
+    // Participants 1 + wake_next_ .. wake_end_ are to be woken, if they sleep: part of the job, like the regions.
+    alignas(64) std::atomic<size_t> wake_next_{0};
+    std::atomic<size_t> wake_end_{0};
+    alignas(64) std::atomic<bool> stop_{false};
     bool may_spin_ = false;
     std::chrono::steady_clock::time_point last_lone_job_;  // end of the last that let workers sleep; guarded by taken_
 

@@ -15,7 +15,19 @@ import pytest
 
 import piquant
 from piquant.__main__ import main
-from piquant_bench import check, command, curve, efficiency, libraries, machine, report, timing
+from piquant_bench import (
+    check,
+    command,
+    costs,
+    curve,
+    efficiency,
+    inside_program,
+    libraries,
+    machine,
+    pictures,
+    report,
+    timing,
+)
 from piquant_bench._native import Call, Session
 from piquant_bench.cells import FLOATS, TARGETS, Timing
 
@@ -48,8 +60,72 @@ def test_results_are_complete(results: dict[str, Any]) -> None:
     assert {row["elements"] for row in read["curve"]} == {1 << power for power in range(TINY.curve_top + 1)}
 
 
+def test_calls_inside_a_program(results: dict[str, Any]) -> None:
+    rows = results["inside_program"]
+    tasks = {row["task"] for row in rows}
+    sizes = {row["elements"] for row in rows}
+    assert len(tasks) == 3
+    assert sizes == {TINY.medium, 16 * TINY.medium, 64 * TINY.medium, TINY.large}
+    assert len(rows) == len(tasks) * len(sizes) * len(inside_program.STATES) * 2
+    assert all(row["ratio"] == 1 for row in rows if row["library"] == inside_program.TORCH)
+    text = report.text(results)
+    assert all(f"Inside a torch program: {task}" in text for task in tasks)
+
+
+def test_without_torch_the_rest_is_shown(
+    monkeypatch: pytest.MonkeyPatch, results: dict[str, Any], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(inside_program, "_has_torch", lambda: False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert inside_program.measure(TINY) == []
+    assert inside_program.measure_busy(TINY) == []
+    without = results | {"inside_program": [], "beside_busy": []}
+    assert "Inside a torch program" not in report.text(without)
+    assert "inside-program.svg" not in pictures.draw(without, tmp_path)
+
+
+def test_beside_a_busy_process(results: dict[str, Any]) -> None:
+    rows = results["beside_busy"]
+    assert rows[0]["call"] == "1 thread"
+    assert rows[0]["ratio"] == 1
+    assert all(row["slowest_tenth"] >= row["seconds"] > 0 for row in rows)
+
+
+def test_costs_are_predicted(results: dict[str, Any]) -> None:
+    counts = {row["threads"] for row in results["predictions"]}
+    assert counts == {piquant.get_num_threads(), *costs.PREDICTED}
+    measured = {row["threads"] for row in results["predictions"] if row["measured"] is not None}
+    assert measured == {piquant.get_num_threads()}
+    assert "Costs of float32 -> uint8" in report.text(results)
+
+
+def test_the_model_of_costs() -> None:
+    c = costs.Constants(call=1e-6, hand_off=1e-6, wake=1e-5, arrival=5e-5, cached=5e10, memory=1e10)
+    assert costs.predict(c, 1000, 64, "loop") == pytest.approx(1e-6 + 1000 / 5e10)
+    assert costs.predict(c, 1000, 64, "rest") == pytest.approx(costs.predict(c, 1000, 1, "loop"))
+    assert costs.predict(c, 1 << 20, 64, "loop") == pytest.approx(8e-6 + (1 << 20) / 8 / 5e10), "no more than pay"
+    # One sleeper: the caller works alone until it arrives, then both do.
+    traffic = 4 << 20
+    alone = c.arrival * c.cached
+    assert costs.predict(c, traffic, 2, "rest") == pytest.approx(
+        c.call + c.wake + c.arrival + (traffic - alone) / 2 / c.cached
+    )
+    for traffic in (1 << 24, 1 << 28, 1 << 32):
+        rested = [costs.predict(c, traffic, threads, "rest") for threads in (1, 2, 4, 8)]
+        assert rested == sorted(rested, reverse=True)
+        assert all(costs.predict(c, traffic, t, "rest") >= traffic / (t * c.cached) for t in (1, 2, 16, 64, 360)), (
+            "no thread is faster than it is"
+        )
+
+
 def test_every_number_is_positive_and_has_a_ratio(results: dict[str, Any]) -> None:
-    ratios = {"efficiency": "efficiency", "stochastic": "ratio", "peers": "ratio", "small_calls": "ratio"}
+    ratios = {
+        "efficiency": "efficiency",
+        "stochastic": "ratio",
+        "peers": "ratio",
+        "small_calls": "ratio",
+        "inside_program": "ratio",
+    }
     for section, ratio in {**ratios, "curve": "efficiency"}.items():
         for row in results[section]:
             assert row[ratio] > 0
@@ -70,7 +146,7 @@ def test_command_writes_results_and_pictures(
     monkeypatch.setattr(command, "measure", lambda *_: results)
     assert main(["bench", "--quick", "--output", str(tmp_path / "out")]) == 0
     assert json.loads((tmp_path / "out" / "bench.json").read_text())["versions"] == results["versions"]
-    kinds = ("quantize", "dequantize", "curve", f"efficiency-{VECTORS[0]}")
+    kinds = ("quantize", "dequantize", "curve", "inside-program", f"efficiency-{VECTORS[0]}")
     names = [f"{kind}.{suffix}" for kind in kinds for suffix in ("png", "svg")]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(["bench.json", *names])
     said = capsys.readouterr().out

@@ -166,7 +166,7 @@ static void errors(piquant_context_t* context) {
     EXPECT(PIQUANT_ERROR_FLOAT_DTYPE, QUANTIZE(context, values, (piquant_dtype_t)-1, out, PIQUANT_INT8, 7, 1, 0, NULL));
     EXPECT(PIQUANT_ERROR_CODE_DTYPE, QUANTIZE(context, values, PIQUANT_FLOAT32, out, PIQUANT_FLOAT16, 7, 1, 0, NULL));
     EXPECT(PIQUANT_ERROR_CODE_DTYPE,
-           QUANTIZE(context, values, PIQUANT_FLOAT32, out, (piquant_dtype_t)16, 7, 1, 0, NULL));
+           QUANTIZE(context, values, PIQUANT_FLOAT32, out, (piquant_dtype_t)99, 7, 1, 0, NULL));
     EXPECT(PIQUANT_ERROR_LENGTH, QUANTIZE(context, values, PIQUANT_FLOAT32, out, PIQUANT_INT8, SIZE_MAX, 1, 0, NULL));
     EXPECT(PIQUANT_ERROR_OVERLAP, QUANTIZE(context, in_place, PIQUANT_FLOAT32, in_place, PIQUANT_INT8, 8, 1, 0, NULL));
     EXPECT(PIQUANT_ERROR_SCALE, QUANTIZE(context, values, PIQUANT_FLOAT32, out, PIQUANT_INT8, 7, 0, 0, NULL));
@@ -210,6 +210,45 @@ static void errors(piquant_context_t* context) {
     EXPECT(PIQUANT_OK, piquant_context_destroy(NULL));
 }
 
+/* A transposed matrix, every second column of the output, threads of our own, and checks without arrays. */
+static size_t one_thread(void* self) {
+    (void)self;
+    return 1;
+}
+static int run_here(void* self, size_t n, void (*task)(void* job, size_t i), void* job) {
+    (void)self;
+    for (size_t i = 0; i < n; ++i) {
+        task(job, i);
+    }
+    return 0;
+}
+
+static void layouts(piquant_context_t* context) {
+    const float columns[2][3] = {{1, 2, 3}, {4, 5, 6}};
+    const size_t shape[] = {3, 2};
+    const ptrdiff_t transposed[] = {4, 12};
+    const ptrdiff_t second_columns[] = {4, 2};
+    const piquant_threads_t threads = {sizeof(piquant_threads_t), one_thread, run_here, NULL};
+    int8_t out[12] = {0};
+    const int8_t expected[12] = {1, 0, 4, 0, 2, 0, 5, 0, 3, 0, 6, 0};
+    int64_t lowest = 1;
+    int64_t highest = 1;
+    piquant_options_t options = PIQUANT_OPTIONS_INIT;
+    options.rank = 2;
+    options.shape = shape;
+    options.in_strides = transposed;
+    options.out_strides = second_columns;
+    options.threads = &threads;
+    EXPECT(PIQUANT_OK, piquant_quantize(context, columns, PIQUANT_FLOAT32, out, PIQUANT_INT8, 6, 1, 0, &options));
+    CHECK(memcmp(out, expected, sizeof out) == 0);
+    EXPECT(PIQUANT_ERROR_SHAPE,
+           piquant_quantize(context, columns, PIQUANT_FLOAT32, out, PIQUANT_INT8, 5, 1, 0, &options));
+    EXPECT(PIQUANT_OK, piquant_check(PIQUANT_FLOAT32, PIQUANT_INT4, 0.5, 7, NULL));
+    EXPECT(PIQUANT_ERROR_ZERO_POINT, piquant_check(PIQUANT_FLOAT32, PIQUANT_INT4, 0.5, 8, NULL));
+    EXPECT(PIQUANT_OK, piquant_dtype_range(PIQUANT_INT4_UNPACKED, &lowest, &highest));
+    CHECK(lowest == -8 && highest == 7);
+}
+
 /* Started again by run.sh with a bad variable. */
 static void environment(void) {
     piquant_context_t* context = NULL;
@@ -232,6 +271,7 @@ int main(int argc, char** argv) {
         large(context);
         parameters(context);
         errors(context);
+        layouts(context);
         EXPECT(PIQUANT_OK, piquant_context_destroy(context));
     }
     return failures == 0 ? 0 : 1;

@@ -47,7 +47,7 @@ TEST_F(ContextTest, Defaults) {
     const ContextPtr c = make_context(0);
     EXPECT_EQ(threads(c), usable_cpus());
     EXPECT_EQ(isa(c), piquant_available_isa(0));
-    EXPECT_EQ(threshold(c), last_level_cache_bytes());
+    EXPECT_EQ(threshold(c), cached_traffic(last_level_cache(allowed_cpus(), usable_cpus()), usable_cpus()));
     EXPECT_GT(cutoff(c), 0u);
 }
 
@@ -97,6 +97,19 @@ TEST_F(ContextTest, CutoffAndThresholdHoldAnySize) {
         EXPECT_EQ(cutoff(c), bytes);
         EXPECT_EQ(threshold(c), bytes / 2);
     }
+}
+
+// It is that of the context's threads, until it is set.
+TEST_F(ContextTest, ThresholdFollowsTheThreads) {
+    const ContextPtr c = make_context(1);
+    const LastLevel level = last_level_cache(allowed_cpus(), usable_cpus());
+    for (const size_t n : {size_t{1}, size_t{2}, size_t{64}}) {
+        ASSERT_EQ(piquant_context_set_num_threads(c.get(), n), PIQUANT_OK);
+        EXPECT_EQ(threshold(c), cached_traffic(level, n));
+    }
+    ASSERT_EQ(piquant_context_set_stream_threshold(c.get(), 123), PIQUANT_OK);
+    ASSERT_EQ(piquant_context_set_num_threads(c.get(), 1), PIQUANT_OK);
+    EXPECT_EQ(threshold(c), 123u);
 }
 
 TEST_F(ContextTest, NullArguments) {

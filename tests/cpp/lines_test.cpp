@@ -272,7 +272,7 @@ TEST(Lines, EveryLayoutGivesWhatContiguousDataGive) {
             piquant_context_set_isa(parallel.get(), piquant_available_isa(static_cast<size_t>(round) % available)),
             PIQUANT_OK);
         check(parallel.get(), single.get(), random, kind, real, code,
-              some_shape(random, round % 100 == 0 ? 300000 : 6000));
+              some_shape(random, round % 200 == 0 ? 300000 : 6000));
     }
 }
 

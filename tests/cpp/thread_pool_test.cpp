@@ -83,6 +83,30 @@ TEST(ThreadPoolTest, ThreadsReallyRunSideBySide) {
     }
 }
 
+// More threads than processors, all of them asleep between jobs: those who are woken wake the rest, and everyone begins
+// with a region of its own.
+TEST(ThreadPoolTest, SleepersWakeEachOther) {
+    constexpr size_t threads = 64;
+    struct Roll {
+        Meeting meeting{threads};
+        std::atomic<int> strayed{0};
+    };
+    ThreadPool pool;
+    for (int repeat = 0; repeat < 5; ++repeat) {
+        Roll roll;
+        pool.run(
+            [](void* opaque, size_t chunk, size_t participant) {
+                auto& r = *static_cast<Roll*>(opaque);
+                r.strayed += chunk != participant;
+                Meeting::run(&r.meeting, chunk, participant);
+            },
+            &roll, threads, threads);
+        ASSERT_TRUE(roll.meeting.took_place());
+        ASSERT_EQ(roll.strayed.load(), 0);
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+}
+
 TEST(ThreadPoolTest, ManyCallersShareOne) {
     ThreadPool pool;
     std::atomic<int> wrong{0};
@@ -320,6 +344,34 @@ TEST(ThreadPoolTest, WakesNoMoreThanPay) {
     }
     const std::vector<long> after = switches();
     EXPECT_EQ((after[0] != before[0]) + (after[1] != before[1]) + (after[2] != before[2]), 1);
+}
+
+// The same where those who are worth waking wake each other: no more of them than the caller wants.
+TEST(ThreadPoolTest, WakingEachOtherWakesNoMoreThanPay) {
+    constexpr size_t threads = 40;
+    constexpr size_t worth_waking = 11;
+    ThreadPool pool;
+    const std::vector<pid_t> ids = sleeping_workers(pool, threads);
+    const auto switches = [&] {
+        std::vector<long> all;
+        for (size_t i = 1; i < threads; ++i) {
+            all.push_back(Task(ids[i]).voluntary_switches);
+        }
+        return all;
+    };
+    const std::vector<long> before = switches();
+    Meeting meeting(worth_waking + 1);  // the first chunks last until all of them are there
+    pool.run(Meeting::run, &meeting, threads, threads, worth_waking);
+    EXPECT_FALSE(meeting.missed.load());
+    size_t woken = 0;
+    while (woken < worth_waking) {  // the watchdog ends it
+        const std::vector<long> after = switches();
+        woken = 0;
+        for (size_t i = 0; i < after.size(); ++i) {
+            woken += after[i] != before[i];
+        }
+    }
+    EXPECT_EQ(woken, worth_waking);
 }
 #endif
 

@@ -2,13 +2,12 @@
 #include "cpu/usable_cpus.hpp"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "fake_root.hpp"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -16,29 +15,6 @@
 
 namespace piquant {
 namespace {
-
-// A directory that plays the root of the file system.
-class FakeRoot {
-public:
-    FakeRoot() {
-        std::string name = (std::filesystem::temp_directory_path() / "piquant.XXXXXX").string();
-        EXPECT_NE(mkdtemp(name.data()), nullptr);
-        path_ = name;
-    }
-    ~FakeRoot() { std::filesystem::remove_all(path_); }
-    FakeRoot(const FakeRoot&) = delete;
-    FakeRoot& operator=(const FakeRoot&) = delete;
-
-    void write(const std::string& name, const std::string& text) const {
-        const std::filesystem::path file = path_ + "/" + name;
-        std::filesystem::create_directories(file.parent_path());
-        std::ofstream(file) << text;
-    }
-    const char* path() const { return path_.c_str(); }
-
-private:
-    std::string path_;
-};
 
 struct Tree {
     const char* what;

@@ -5,10 +5,11 @@
  * A caller runs JOBS jobs of CHUNKS chunks and stops the workers. Claims:
  *   every chunk runs exactly once;
  *   no worker reads a job that is being changed or is over (the "job" of the code lies on the caller's stack);
+ *   nobody wakes another for a job that is over;
  *   nobody waits for ever (Spin reports invalid end states), however late a worker comes or if it never begins.
  *
  * Names are those of the code. One atomic step here is one atomic operation there, but for loads that only spare an
- * exchange. BREAK=1..7 removes what the protocol rests on, one thing each; every one of them must be found. See run.sh.
+ * exchange. BREAK=1..8 removes what the protocol rests on, one thing each; every one of them must be found. See run.sh.
  */
 #ifndef BREAK
 #define BREAK 0
@@ -17,6 +18,7 @@
 #define JOBS 2
 #define CHUNKS 3
 #define REGIONS 3 /* min(chunks, participants) */
+#define WAKES_EACH 1 /* 2 in the code; with one, two workers are enough for one to wake the other */
 
 bool open;        /* bit 0 of gate_ */
 byte inside;      /* the rest of gate_ */
@@ -24,6 +26,8 @@ byte ticket;      /* ticket_ */
 bool stop;        /* stop_ */
 bool asleep[WORKERS];    /* of each worker */
 bool in_kernel[WORKERS]; /* in asleep.wait() */
+byte wake_next;
+byte wake_end;
 byte next[REGIONS];
 byte ran[CHUNKS];
 bool changing;    /* the caller writes the job */
@@ -48,6 +52,25 @@ inline wake(w) {
     :: some -> in_kernel[w] = false /* notify_one */
     :: else
     fi
+}
+
+inline wake_some() {
+    assert(alive && !changing);
+    end = wake_end;
+    woken = 0;
+    do
+    :: woken == WAKES_EACH || wake_next >= end -> break
+    :: else ->
+       atomic { w = wake_next; wake_next++ };
+       if
+       :: w >= end -> break
+       :: else
+       fi;
+       wake(w);
+       woken = woken + some;
+       assert(alive && !changing)
+    od;
+    atomic { w = 0; end = 0; woken = 0; some = false }
 }
 
 inline participate(me) {
@@ -80,8 +103,8 @@ inline participate(me) {
 
 proctype Worker(byte me) {
     byte seen = 0;
-    byte k, region, chunk;
-    bool was_open;
+    byte k, region, chunk, w, end, woken;
+    bool was_open, some;
     if
     :: true -> goto missing /* a worker that never gets a CPU */
     :: true
@@ -123,17 +146,30 @@ proctype Worker(byte me) {
        atomic { was_open = open; inside++ };
 #endif
        if
-       :: was_open -> participate(me)
+       :: was_open ->
+#if BREAK != 8
+          wake_some();
+#endif
+          participate(me)
        :: else
        fi;
+#if BREAK == 8
+       inside--;
+       if
+       :: was_open -> wake_some() /* wakes others when it has left */
+       :: else
+       fi;
+       was_open = false
+#else
        atomic { inside--; was_open = false }
+#endif
     od;
 missing:
     exited++
 }
 
 proctype Caller() {
-    byte job, k, region, chunk, c, w;
+    byte job, k, region, chunk, c, w, end, woken;
     bool some;
     for (job : 1 .. JOBS) {
         changing = true;
@@ -141,18 +177,19 @@ proctype Caller() {
         d_step {
             for (c : 0 .. REGIONS - 1) { next[c] = c }
             for (c : 0 .. CHUNKS - 1) { ran[c] = 0 }
-            c = 0
+            c = 0;
+            wake_next = 0;
+            wake_end = 0
         }
         changing = false;
         open = true;
         new_ticket();
-        for (w : 0 .. WORKERS - 1) {
-            if
-            :: wake(w)
-            :: true /* not needed, or not worth it */
-            fi
-        }
-        w = 0;
+        if /* as far as the owners go that are worth it */
+        :: wake_end = WORKERS
+        :: wake_end = 1
+        :: true
+        fi;
+        wake_some();
         participate(0);
 #if BREAK != 3
         open = false;

@@ -21,9 +21,7 @@ SETTINGS = {"scale": 0.01, "zero_point": 3}
 def expected(x: torch.Tensor) -> torch.Tensor:
     """What a context's own pool gives."""
     context = piquant.Context()
-    return piquant.torch.quantize(
-        x, **SETTINGS, dtype=torch.int8, round_mode="stochastic", seed=5, ctx=context
-    )
+    return piquant.torch.quantize(x, **SETTINGS, dtype=torch.int8, round_mode="stochastic", seed=5, ctx=context)
 
 
 def quantized(x: torch.Tensor) -> torch.Tensor:
@@ -58,8 +56,9 @@ def run(code: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.usefixtures("torch_threads")
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_any_number_of_threads(x, threads, torch_threads):
+def test_any_number_of_threads(x, threads):
     torch.set_num_threads(threads)
     assert torch.equal(quantized(x), expected(x))
     assert piquant.torch.compute_quant_params(x, dtype=torch.uint8) == piquant.torch.compute_quant_params(
@@ -91,11 +90,11 @@ def test_threads_of_autograd(x):
 
     class Quantized(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, t):
+        def forward(_, t):
             return t * 2
 
         @staticmethod
-        def backward(ctx, gradient):
+        def backward(_, gradient):
             got.append(quantized(x))
             return gradient
 
@@ -215,7 +214,8 @@ def test_workers_of_a_data_loader():
                 return 8
 
             def __getitem__(self, i):
-                return piquant.torch.quantize(torch.full((400_000,), float(i)), scale=1.0, zero_point=0, dtype=torch.uint8)
+                x = torch.full((400_000,), float(i))
+                return piquant.torch.quantize(x, scale=1.0, zero_point=0, dtype=torch.uint8)
 
         torch.ones(4_000_000).add_(1)
         loader = torch.utils.data.DataLoader(Codes(), batch_size=2, num_workers=2)
