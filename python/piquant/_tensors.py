@@ -137,13 +137,13 @@ def _described(x: torch.Tensor, argument: str, role: str, wanted: _native.DType 
     address = x.data_ptr()
     if address == 0 and x.numel() > 0:
         raise TypeError(f"{argument} must have its elements in memory, got {_kind(x)}")
-    check_storage(x, argument)
+    _check_storage(x, argument)
     size = x.element_size()
     negated = _copied(x.resolve_neg, x, argument) if x.is_neg() else None
     return address, known, tuple(x.shape), tuple(stride * size for stride in x.stride()), negated
 
 
-def check_storage(x: torch.Tensor, argument: str) -> None:
+def _check_storage(x: torch.Tensor, argument: str) -> None:
     """Refuses a tensor whose storage was resized beneath it."""
     if x.numel() == 0 or x.dtype in _BIT_PACKED:
         return
@@ -363,6 +363,5 @@ FACE: Final = _native.Face(
     small=ADVISED_FROM,
     draw_seed=draw_seed,
     check_params=check_params,
-    check_storage=check_storage,
     written=_version_counter(),
 )

@@ -157,8 +157,7 @@ namespace {
 
 Face* new_face(const std::string& kind, const nb::typed<nb::dict, nb::object, DType>& dtypes, nb::handle find_dtype,
                nb::handle make, nb::handle draw_seed, nb::handle make_alike, nb::handle make_small, std::size_t small,
-               nb::handle describe, nb::handle contiguous, nb::handle check_params, nb::handle check_storage,
-               nb::handle written) {
+               nb::handle describe, nb::handle contiguous, nb::handle check_params, nb::handle written) {
     auto* face = new Face{};
     const bool buffers = kind == "buffers";
     face->look = buffers ? look_at_buffer : kind == "torch" ? look_at_tensor : look_at_array;
@@ -178,7 +177,6 @@ Face* new_face(const std::string& kind, const nb::typed<nb::dict, nb::object, DT
     face->describe = nb::borrow(describe);
     face->contiguous = nb::borrow(contiguous);
     face->check_params = nb::borrow(check_params);
-    face->check_storage = nb::borrow(check_storage);
     face->written = nb::borrow(written);
     for (const auto& [spelling, value] : dtypes) {
         const auto* type = nb::inst_ptr<DType>(value);
@@ -226,7 +224,7 @@ void init_face(nb::module_& m) {
         .def(nb::new_(&new_face), "kind"_a, nb::kw_only(), "dtypes"_a, "find_dtype"_a, "make"_a, "draw_seed"_a,
              "make_alike"_a.none() = nb::none(), "make_small"_a.none() = nb::none(), "small"_a = 0,
              "describe"_a.none() = nb::none(), "contiguous"_a.none() = nb::none(), "check_params"_a.none() = nb::none(),
-             "check_storage"_a.none() = nb::none(), "written"_a.none() = nb::none())
+             "written"_a.none() = nb::none())
         .def("see", &see, "array"_a.none(), "output"_a = false,
              nb::sig("def see(self, array: object, output: bool = False) -> "
                      "tuple[int, int, tuple[int, ...], tuple[int, ...]] | None"),

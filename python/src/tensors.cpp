@@ -31,6 +31,7 @@ PyObject* dtype_of = nullptr;
 PyObject* requires_grad = nullptr;
 PyObject* is_neg = nullptr;
 PyObject* is_grad_enabled = nullptr;
+PyObject* storage_of = nullptr;
 
 void use_tensors(nb::handle type, nb::handle grad_enabled) {
     tensor_type = nullptr;
@@ -51,6 +52,7 @@ void use_tensors(nb::handle type, nb::handle grad_enabled) {
     dtype_of = nb::getattr(type, "dtype").release().ptr();
     requires_grad = nb::getattr(type, "requires_grad").release().ptr();
     is_neg = nb::getattr(type, "is_neg").release().ptr();
+    storage_of = nb::getattr(type, "untyped_storage").release().ptr();
     is_grad_enabled = grad_enabled.inc_ref().ptr();
     if (Py_TYPE(dtype_of)->tp_descr_get == nullptr || Py_TYPE(requires_grad)->tp_descr_get == nullptr) {
         return;
@@ -72,9 +74,38 @@ bool is_true(const nb::object& result) {
     return result.ptr() != Py_False;
 }
 
+// A number that a method of the storage returns, found once for all; 0 where there is none.
+std::uintptr_t told_by(nb::handle storage, PyObject*& method, const char* name) {
+    if (method == nullptr) {
+        method = PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(storage.ptr())), name);
+    }
+    PyObject* const self[] = {storage.ptr()};
+    const nb::object number = method != nullptr ? nb::steal(vectorcall(method, self, 1)) : nb::object();
+    const std::size_t told = number.is_valid() ? PyLong_AsSize_t(number.ptr()) : 0;
+    if (PyErr_Occurred() != nullptr) {
+        PyErr_Clear();
+        return 0;
+    }
+    return told;
+}
+
+// Whether memory that a tensor spans is that of its storage, which may have been resized beneath it.
+bool within_storage(nb::handle tensor, const Extent& extent) {
+    static PyObject* begin_of = nullptr;
+    static PyObject* size_of = nullptr;
+    PyObject* const self[] = {tensor.ptr()};
+    const nb::object storage = nb::steal(vectorcall(storage_of, self, 1));
+    if (!storage.is_valid()) {
+        PyErr_Clear();
+        return false;
+    }
+    const std::uintptr_t begin = told_by(storage, begin_of, "data_ptr");
+    return extent.begin >= begin && extent.end <= begin + told_by(storage, size_of, "nbytes");
+}
+
 }  // namespace
 
-bool look_at_tensor(const Face& face, nb::handle array, const char* argument, const Wanted& wanted, View& view) {
+bool look_at_tensor(const Face& face, nb::handle array, const char*, const Wanted& wanted, View& view) {
     if (tensor_type == nullptr || Py_TYPE(array.ptr()) != tensor_type) {
         return false;
     }
@@ -114,11 +145,8 @@ bool look_at_tensor(const Face& face, nb::handle array, const char* argument, co
     if (reinterpret_cast<std::uintptr_t>(view.data) < 65536) {
         return view.n == 0;
     }
-    // Asking for its storage takes as long as quantizing 1,024 elements does.
-    if (view.n * view.item >= face.small) {
-        (void)call(face.check_storage, {array, nb::str(argument)});
-    }
-    return true;
+    // Asking takes as long as quantizing some thousand elements does.
+    return view.n * view.item < face.small || within_storage(array, view.extent());
 }
 
 void init_tensors(nb::module_& m) {

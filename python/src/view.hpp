@@ -128,10 +128,9 @@ struct Face {
     nb::object make_alike;  // (like, dtype=storage): of the shape and memory format of a plain array
     nb::object make_small;  // (shape, storage)
     std::size_t small;
-    nb::object draw_seed;      // () -> int
-    nb::object check_storage;  // (array, argument): of a large array, that its memory is there
-    nb::object check_params;   // (array, argument, scale, zero_point): of an array that carries its own
-    nb::object written;        // ((output,)): tells the framework about a write, or None
+    nb::object draw_seed;     // () -> int
+    nb::object check_params;  // (array, argument, scale, zero_point): of an array that carries its own
+    nb::object written;       // ((output,)): tells the framework about a write, or None
     const piquant_threads_t* threads = nullptr;  // of the framework, if it has any to lend
     const DType* elements[dtype_count];          // by piquant_dtype_t, those of `dtypes` that are elements
 
