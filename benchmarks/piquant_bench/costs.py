@@ -40,7 +40,8 @@ class Constants:
     hand_off: float  # added by a thread that is awake
     wake: float  # what the caller pays to wake one that sleeps
     arrival: float  # from there until that one works
-    cached: float  # bytes per second of one thread, from caches
+    cached: float  # bytes per second of a thread, where all are at work, from caches
+    rested: float  # bytes per second of one thread after a rest, in which neighbours use the caches
     memory: float  # bytes per second of a thread, where all are at work, from memory
 
 
@@ -77,6 +78,7 @@ def predict(c: Constants, traffic: int, threads: int, state: str) -> float:
     speed = c.cached if traffic < _CACHED_PER_THREAD * takers else c.memory
     if state == "loop":
         return c.call + c.hand_off * (takers - 1) + traffic / (takers * speed)
+    speed = min(speed, c.rested)
     sleepers = min(takers - 1, traffic // _PER_SLEEPER)
     # Each round doubles those at work: who came in the last one wakes two more.
     now = c.call + c.wake * min(2, sleepers)
@@ -98,19 +100,21 @@ def _constants(effort: Effort, threads: int) -> Constants:
     one, two = piquant.Context(1), piquant.Context(2)
     two.serial_cutoff = 0
     calls = {(n, c): _call(n, context) for n in (short, medium) for c, context in (("one", one), ("two", two))}
-    loops = {key: _in_a_row(call, effort) for key, call in calls.items()}
+    loops = {key: _in_a_row(call, effort) for key, call in calls.items() if key[0] == short}
     rests = {key: _rested(call, effort) for key, call in calls.items()}
     wake = max(0.0, rests[short, "two"] - rests[short, "one"])
     # Both work from the arrival on: two = wake + arrival + (one - arrival) / 2.
     arrival = max(0.0, 2 * (rests[medium, "two"] - wake) - rests[medium, "one"])
-    everyone = _in_a_row(_call(effort.large, piquant.Context(threads)), effort)
+    everyone = piquant.Context(threads)
+    cached, memory = (_in_a_row(_call(n, everyone), effort) for n in (medium, effort.large))
     return Constants(
         call=_in_a_row(_call(1, one), effort),
         hand_off=max(0.0, loops[short, "two"] - loops[short, "one"] / 2),
         wake=wake,
         arrival=arrival,
-        cached=medium * _BYTES_PER_ELEMENT / loops[medium, "one"],
-        memory=effort.large * _BYTES_PER_ELEMENT / everyone / threads,
+        cached=medium * _BYTES_PER_ELEMENT / cached / threads,
+        rested=medium * _BYTES_PER_ELEMENT / rests[medium, "one"],
+        memory=effort.large * _BYTES_PER_ELEMENT / memory / threads,
     )
 
 

@@ -158,6 +158,7 @@ def measure_busy(effort: Effort) -> list[BusyTime]:
             samples: dict[str, list[float]] = {name: [] for name in calls}
             for _ in range(2 * effort.idle_rounds):
                 for name, call in calls.items():
+                    wait_for_rest(effort.pause)  # the threads of torch spin on the processor that the next one needs
                     call()
                     samples[name].append(statistics.median(seconds_of(call, 1) for _ in range(3)))
         finally:

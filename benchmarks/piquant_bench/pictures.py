@@ -136,7 +136,7 @@ def _inside_program(results: dict[str, Any]) -> Figure:
         axes.axhline(1, color=_INK, linestyle="--", linewidth=1)
         axes.set_title(task, loc="left")
     panels[0].set_ylabel("time / time of torch's function")
-    panels[-1].legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=1)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(
         f"Inside a torch program (lower is better, below the line is faster than torch). {results['machine']['cpu']}, "
         f"{threads_of(results['machine']['threads'])}"

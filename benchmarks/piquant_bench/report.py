@@ -173,7 +173,8 @@ def _costs(results: dict[str, Any]) -> list[str]:
     constants = (
         f"a call {duration(c['call'])}, a thread that is awake {duration(c['hand_off'])}, "
         f"waking one {duration(c['wake'])}, its arrival {duration(c['arrival'])}; "
-        f"bytes a thread moves: {c['cached'] / 1e9:.3g} GB/s from caches, {c['memory'] / 1e9:.3g} from memory"
+        f"bytes a thread moves: {c['cached'] / 1e9:.3g} GB/s from caches, "
+        f"{c['rested'] / 1e9:.3g} after a rest, {c['memory'] / 1e9:.3g} from memory"
     )
     title = "Costs of float32 -> uint8 by the model of docs/performance.md, if memory grows with the processors"
     header = ["elements", f"measured, {threads_of(here)}", *(threads_of(t) for t in counts)]

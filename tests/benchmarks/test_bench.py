@@ -100,15 +100,15 @@ def test_costs_are_predicted(results: dict[str, Any]) -> None:
 
 
 def test_the_model_of_costs() -> None:
-    c = costs.Constants(call=1e-6, hand_off=1e-6, wake=1e-5, arrival=5e-5, cached=5e10, memory=1e10)
+    c = costs.Constants(call=1e-6, hand_off=1e-6, wake=1e-5, arrival=5e-5, cached=5e10, rested=4e10, memory=1e10)
     assert costs.predict(c, 1000, 64, "loop") == pytest.approx(1e-6 + 1000 / 5e10)
-    assert costs.predict(c, 1000, 64, "rest") == pytest.approx(costs.predict(c, 1000, 1, "loop"))
+    assert costs.predict(c, 1000, 64, "rest") == pytest.approx(1e-6 + 1000 / 4e10)
     assert costs.predict(c, 1 << 20, 64, "loop") == pytest.approx(8e-6 + (1 << 20) / 8 / 5e10), "no more than pay"
     # One sleeper: the caller works alone until it arrives, then both do.
     traffic = 4 << 20
-    alone = c.arrival * c.cached
+    alone = c.arrival * c.rested
     assert costs.predict(c, traffic, 2, "rest") == pytest.approx(
-        c.call + c.wake + c.arrival + (traffic - alone) / 2 / c.cached
+        c.call + c.wake + c.arrival + (traffic - alone) / 2 / c.rested
     )
     for traffic in (1 << 24, 1 << 28, 1 << 32):
         rested = [costs.predict(c, traffic, threads, "rest") for threads in (1, 2, 4, 8)]
