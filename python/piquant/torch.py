@@ -13,6 +13,9 @@ Inputs and outputs may have any strides, and nothing is copied for that. Results
 format of dense inputs, as ``torch.empty_like`` does. Only the data counts: results carry no gradient. Writing to
 ``out`` counts as a change in place, which autograd notices. ``torch.compile`` runs the calls as they are, between its
 graphs; ``torch.jit.trace`` and ``make_fx`` do not see them, and record no result.
+
+Calls run on torch's threads where torch lends them (2.10 and later): ``torch.set_num_threads`` governs. A call with
+``ctx=`` runs on the threads of that context, and so do all where ``PIQUANT_TORCH_THREADS=0`` is set.
 """
 
 from __future__ import annotations
