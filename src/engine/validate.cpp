@@ -16,7 +16,7 @@ bool within(uint64_t code, const DTypeInfo& type) {
 
 // int64_t as given by the caller -> pattern. Small unsigned types reject negative values through the signed compare;
 // uint64 takes every pattern.
-bool read_code(int64_t given, const DTypeInfo& type, uint64_t& code) {
+PIQUANT_INLINE bool read_code(int64_t given, const DTypeInfo& type, uint64_t& code) {
     code = static_cast<uint64_t>(given);
     return type.bits == 64 || (given >= 0 || type.is_signed ? within(code, type) : false);
 }
