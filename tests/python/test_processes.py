@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import piquant
-from workers import RIGHT, SOAK, X, default_context_is_right, is_right
+from workers import RIGHT, SOAK, X, default_context_is_right, in_child, is_right
 
 ROUNDS = 200 if SOAK else 25  # tests/cpp has 200 of each
 
@@ -39,15 +39,6 @@ def default_context():
     assert default_context_is_right(0)
     yield c
     c.num_threads, c.serial_cutoff = before
-
-
-def in_child(body):
-    """Exit status of a forked child that runs ``body``; one that hangs dies of SIGALRM."""
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(300)  # a frozen machine is not a hang
-        os._exit(0 if body() else 1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def run(code, **environment):

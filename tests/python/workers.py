@@ -1,6 +1,7 @@
 """What tests run in other processes. Imports little, for processes that start anew."""
 
 import os
+import signal
 
 import numpy as np
 
@@ -23,3 +24,12 @@ def default_context_is_right(_):
     context = piquant.Context.get()
     context.num_threads, context.serial_cutoff = 3, 0
     return is_right(context)
+
+
+def in_child(body):
+    """Exit status of a forked child that runs ``body``; one that hangs dies of SIGALRM."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(300)  # a frozen machine is not a hang
+        os._exit(0 if body() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
