@@ -193,7 +193,7 @@ def dequantize(
         reduce_op: "set" overwrites ``out``, "add" adds to it.
         source_dtype: type of the codes, where the item format does not tell: "uint4" and so on for packed codes.
             Without it bytes are 8-bit codes.
-        shape: shape of the result, of as many elements as ``q`` holds; by default that of ``q``, for packed codes with
+        shape: shape of the result, of as many elements as ``q`` holds; by default that of ``q``, for packed bytes with
             as many elements in the last dimension as the bytes can hold. Each row of packed codes begins with a byte.
         out: writable buffer to write to and return: contiguous bytes, or items of the result's type (16-bit integers
             for bfloat16), as many bytes as the result takes; or such items in the result's shape, with any strides.

@@ -110,7 +110,7 @@ def quantize(
             2**-16, independently per element.
         seed: 0..2**64-1, makes stochastic rounding reproducible, whatever the number of threads. ``None`` draws one
             from the module ``random``.
-        offset: index of the first element in the random sequence of ``seed``: a part of an array, quantized with its
+        offset: index of the first element in the random sequence of ``seed``: a part of the data, quantized with its
             offset, gives the part of the whole result.
         quant_min: smallest code; by default the smallest of ``dtype``.
         quant_max: largest code; by default the largest of ``dtype``.

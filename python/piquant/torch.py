@@ -110,9 +110,10 @@ def quantize(
 ) -> torch.Tensor:
     """Quantizes: ``clamp(round(tensor / scale) + zero_point, quant_min, quant_max)``.
 
-    The division is a product with ``T(1 / scale)`` in the compute type T (float64 for float64 data, else float32), as
-    in ``torch.ops.quantized_decomposed.quantize_per_tensor``, whose results these are bit for bit. NaN gives
-    ``quant_min``, infinities the nearer end.
+    The division is a product with ``T(1 / scale)`` in the compute type T (float64 for float64 data, else float32). NaN
+    gives ``quant_min``, infinities the nearer end.
+
+    Equal to ``torch.ops.quantized_decomposed.quantize_per_tensor`` bit for bit.
 
     Args:
         tensor: float16, bfloat16, float32 or float64 tensor of any shape.
@@ -123,7 +124,7 @@ def quantize(
             2**-16, independently per element.
         seed: 0..2**64-1, makes stochastic rounding reproducible, whatever the number of threads. ``None`` draws one
             from torch's default generator.
-        offset: index of the first element in the random sequence of ``seed``: a part of a tensor, quantized with its
+        offset: index of the first element in the random sequence of ``seed``: a part of the data, quantized with its
             offset, gives the part of the whole result.
         quant_min: smallest code; by default the smallest of ``dtype``.
         quant_max: largest code; by default the largest of ``dtype``.
@@ -161,8 +162,9 @@ def dequantize(
     Packed bytes, of 2- and 4-bit codes, need ``source_dtype``.
 
     The difference is exact; it, the product and the sum round once each in the compute type (float64 for a float64
-    result, else float32), and the result once more to ``dtype``. Equal to
-    ``torch.ops.quantized_decomposed.dequantize_per_tensor`` bit for bit.
+    result, else float32), and the result once more to ``dtype``.
+
+    Equal to ``torch.ops.quantized_decomposed.dequantize_per_tensor`` bit for bit.
 
     Args:
         tensor: codes, in any of the forms that ``quantize`` returns. A torch quantized tensor must carry the ``scale``

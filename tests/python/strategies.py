@@ -7,16 +7,22 @@ import ctypes
 import decimal
 import fractions
 import math
+import re
+import warnings
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import cases
 import model
 import piquant
+
+for thought in ("quantized tensor creation functions", "nested tensors", "Sparse CSR", "Sparse invariant"):
+    warnings.filterwarnings("ignore", message=f".*{thought}.*")  # what torch thinks of its own
 
 FACES = ("torch", "numpy", "buffers")
 TORCH_FLOATS = {name: getattr(torch, name) for name in model.FLOATS}
@@ -177,6 +183,113 @@ def strange_codes(draw: Any, q: torch.Tensor) -> torch.Tensor:
     return q
 
 
+@st.composite
+def strange_arrays(draw: Any, x: np.ndarray) -> np.ndarray:
+    """The same values in an array of another kind."""
+    kind = draw(st.sampled_from(["plain", "plain", "swapped", "nothing masked", "subclass"]))
+    if kind == "swapped" and x.dtype.kind in "iuf":
+        return x.astype(x.dtype.newbyteorder())
+    if kind == "nothing masked":
+        return np.ma.masked_array(x, mask=draw(st.sampled_from([np.ma.nomask, False])))
+    return x.view(np.memmap) if kind == "subclass" else x
+
+
+@st.composite
+def masked(draw: Any, x: np.ndarray) -> tuple[np.ma.MaskedArray, bool]:
+    """The array with a mask, and whether it hides anything."""
+    hidden = draw(st.sampled_from(["nothing", "one", "all"]))
+    mask = np.full(x.shape, hidden == "all")
+    if hidden == "one" and x.size:
+        mask.flat[draw(st.integers(0, x.size - 1))] = True
+    return np.ma.masked_array(x, mask=mask), bool(mask.any())
+
+
+def _resized(draw: Any, x: torch.Tensor) -> torch.Tensor:
+    """A tensor whose storage was resized beneath it: to nothing, or to a part of what 4 MiB of elements take."""
+    large = draw(st.integers(0, 9)) == 0
+    whole = torch.zeros((8 << 20) // x.element_size() if large else 64, dtype=x.dtype)
+    shrunk = draw(st.sampled_from([whole, whole[::2], whole.reshape(4, -1).T, whole[whole.numel() // 2 :]]))
+    whole.untyped_storage().resize_(draw(st.integers(0, 7 << 20)) if large else 0)
+    return shrunk
+
+
+def _carrying(draw: Any, x: torch.Tensor) -> torch.Tensor:
+    """A quantized tensor that carries other parameters than scale 0.1 and zero point 5."""
+    dtype = draw(st.sampled_from(tuple(TORCH_QUANTIZED.values())))
+    return piquant.torch.quantize(x.float(), scale=draw(st.sampled_from([0.1, 0.7])), zero_point=1, dtype=dtype)
+
+
+# What memory and shape of a tensor do not tell the numbers of.
+_UNREADABLE: dict[str, Any] = {
+    "meta": lambda _, t: t.to("meta"),
+    "sparse": lambda _, t: t.to_sparse(),
+    "csr": lambda _, t: t.reshape(1, -1).to_sparse_csr(),
+    "nested": lambda _, t: torch.nested.nested_tensor([t.reshape(-1), t.reshape(-1)[:3]]),
+    "jagged": lambda _, t: torch.nested.nested_tensor([t.reshape(-1), t.reshape(-1)[:3]], layout=torch.jagged),
+    "complex": lambda _, t: t.to(torch.complex64),
+    "conjugated": lambda _, t: t.to(torch.complex64).conj(),
+    "bool": lambda _, t: t.to(torch.bool),
+    "float8": lambda _, t: t.to(torch.float8_e4m3fn),
+    "shell": lambda draw, t: t.to(torch.uint8).view(draw(st.sampled_from(SHELLS))),
+    "mkldnn": lambda _, t: torch.zeros(2, 4, dtype=t.dtype).float().to_mkldnn(),
+    "fake": lambda _, t: FakeTensorMode().from_tensor(t),
+    "uninitialized": lambda _, t: torch.nn.UninitializedBuffer(dtype=t.dtype),
+    "uninitialized parameter": lambda _, t: torch.nn.UninitializedParameter(requires_grad=False, dtype=t.dtype),
+    "resized": _resized,
+    "carries other parameters": _carrying,
+    "no tensor": lambda _, t: t.tolist(),
+    "numpy": lambda _, t: t.numpy(),
+}
+
+
+@st.composite
+def unreadable_tensors(draw: Any, x: torch.Tensor) -> tuple[str, Any]:
+    """A tensor that looks like this one and must be refused, as an input and as ``out``, and what it is."""
+    how = draw(st.sampled_from(tuple(_UNREADABLE)))
+    return how, _UNREADABLE[how](draw, x)
+
+
+# Some end the process within numpy's own parser, some are names of what is no number.
+_ODD_NAMES = (
+    "9T", "9Z", "f4,f4", "(2,3)f4", "V8", "O", "M8[s]", "U4", "S3", "i3", "f16", "float128", "float8_e4m3fn", "", "<",
+    "<<f4", "=", "\ud800", "int4\0", "torch.", "torch.torch.int8", "torch.int3", "torch.uint1", "torch.Tensor", "nan",
+    "torch.complex64", "numpy.int8", "dtype", "__class__", "bool", "longdouble", "object", "Int8", " int8", "int8 ",
+)  # fmt: skip
+_KNOWN_NAMES = (
+    *model.FLOATS, *model.QUANTIZED, *TORCH_QUANTIZED, "f4", "u1", "i8", "single", "intc", "half", "B", "q", "d",
+)  # fmt: skip
+_PREFIXES = ("torch.", "numpy.", "<", ">", "=", "|", "2", " ")
+names_of_dtypes = st.one_of(
+    st.sampled_from(_ODD_NAMES),
+    st.sampled_from(_KNOWN_NAMES),
+    st.builds("".join, st.tuples(st.sampled_from(_PREFIXES), st.sampled_from(_KNOWN_NAMES))),
+    st.text("0123456789TZfiuVOMUSbhlq<>=|,.()[]", max_size=6),
+    st.text(max_size=6),
+)
+
+
+def named_by_torch(name: str) -> Any:
+    """What the name says, if it is one that the face knows."""
+    name = name.removeprefix("torch.")
+    return getattr(torch, name) if name in (*model.FLOATS, *model.QUANTIZED, *TORCH_QUANTIZED) else None
+
+
+def named_by_numpy(name: str) -> Any:
+    """The same; a sign for the byte order may come first, and says nothing."""
+    name = name[name[:1] in ("<", ">", "=", "|") :]
+    if name in NARROW:
+        return np.dtype(np.uint8)
+    if name == "bfloat16":
+        return np.dtype(ml_dtypes.bfloat16)
+    alias = re.fullmatch("f[248]|[iu][1248]|[efdbBhHiIlLqQ]", name)
+    known = np.dtype(name) if alias or name in np.sctypeDict else None
+    return known if known is not None and known.name in (*model.FLOATS, *model.QUANTIZED) else None
+
+
+def named_by_us(name: str) -> Any:
+    return name if name in (*model.FLOATS, *model.QUANTIZED) else None
+
+
 class Evil:
     """Raises from everything that an argument may be asked."""
 
@@ -196,19 +309,27 @@ _NUMBERS = (
 )  # fmt: skip
 _NAMES = (
     "add", "set", "nearest", "stochastic", "uint4", "UINT8", "float32", "bfloat16", "float8_e4m3", "\ud800", "uint8\0",
-    "é" * 300, np.str_("uint8"), piquant.DataType.UINT8, piquant.DataType.F32, piquant.ReduceOp.ADD,
+    "9T", "torch.int8", "é" * 300, np.str_("uint8"), piquant.DataType.UINT8, piquant.DataType.F32, piquant.ReduceOp.ADD,
     piquant.RoundMode.STOCHASTIC,
 )  # fmt: skip
 _DTYPES = (
     np.dtype("f4"), np.uint8, np.dtype("V8"), np.dtype([("a", "f4")]), np.float16, np.complex64, ml_dtypes.bfloat16,
     ml_dtypes.int4, ml_dtypes.float8_e5m2, torch.float32, torch.uint8, torch.quint4x2, torch.int4, torch.complex64,
-    torch.bool, torch.uint1, torch.float8_e4m3fn, torch.strided,
+    torch.bool, torch.uint1, torch.int7, torch.float8_e4m3fn, torch.strided,
 )  # fmt: skip
 _ARRAYS = (
     np.array([1, 2]), np.zeros((2, 0)), np.array(["a"], object), np.datetime64("2020"), np.arange(12.0)[::2],
     torch.tensor([1.0, 2.0]), torch.tensor(0.5, device="meta"), torch.zeros(3).to_sparse(),
     torch.zeros(2, device="meta"), array.array("f", [1.0]), array.array("u", "a"), array.array("B", [1, 2, 3]),
     bytearray(4), memoryview(b"1234")[::2], (ctypes.c_float * 2)(), (ctypes.c_char_p * 2)(), range(3),
+)  # fmt: skip
+_ARRAYS += (
+    np.ma.masked_array([1.0, 2.0], mask=[False, True]), np.ma.masked,
+    torch.zeros(8, dtype=torch.uint8).view(torch.uint4), torch._neg_view(torch.ones(8)),
+    torch.ones(8, dtype=torch.complex64).conj(), torch.nn.UninitializedParameter(),
+    torch.nested.nested_tensor([torch.zeros(3), torch.zeros(2)], layout=torch.jagged),
+    FakeTensorMode().from_tensor(torch.zeros(8)),
+    torch.quantize_per_channel(torch.zeros(2, 4), torch.tensor([0.1, 0.2]), torch.tensor([5, 5]), 0, torch.quint8),
 )  # fmt: skip
 _OTHERS = (object(), object, Evil, ..., NotImplemented, piquant.Context(1))
 
