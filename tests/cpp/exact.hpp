@@ -48,7 +48,7 @@ inline Integer nearest_quotient(Integer a, Integer b) {
     return below + (twice_rest > b || (twice_rest == b && odd) ? 1 : 0);
 }
 
-// round(y) for finite y, nearest or stochastic with the word u, by the definition of DESIGN section 3: with f =
+// round(y) for finite y, nearest or stochastic with the word u, by the definition of docs/numerics.md: with f =
 // floor(y) and t = round_half_even((y - f) * 65536), up = t + u >= 65536.
 inline Integer round(double y, Round mode, unsigned u) {
     const Binary b = decompose(y);
