@@ -50,6 +50,25 @@ nb::object finish(piquant_status_t status, const Arrays& arrays, nb::handle out,
     return nb::borrow(out);
 }
 
+// Reads how floats become codes, for calls that store these and calls that do not; then looks at the floats. Returns the
+// context that the call names.
+const Context& read_quantization(Arrays& arrays, const DType& code, nb::handle scale, nb::handle zero_point,
+                                 nb::handle round_mode, nb::handle seed, nb::handle offset, nb::handle quant_min,
+                                 nb::handle quant_max, nb::handle ctx) {
+    Call& call = arrays.call;
+    piquant_options_t& options = arrays.options;
+    options.round_mode = is_stochastic(round_mode) ? PIQUANT_STOCHASTIC : PIQUANT_NEAREST;
+    read_words(seed, offset, options);
+    const Context& context = context_of(ctx);
+    options.threads = arrays.face.threads_for(ctx);
+    call.code_dtype = code.id;
+    read_range(quant_min, quant_max, call, options);
+    read_params(scale, zero_point, call);
+    arrays.find_input();
+    call.float_dtype = arrays.in.type->id;
+    return context;
+}
+
 nb::object quantize(const Face& face, nb::handle x, nb::handle scale, nb::handle zero_point, nb::handle dtype,
                     nb::handle round_mode, nb::handle seed, nb::handle offset, nb::handle quant_min,
                     nb::handle quant_max, nb::handle source_dtype, nb::handle out, nb::handle ctx) {
@@ -57,15 +76,8 @@ nb::object quantize(const Face& face, nb::handle x, nb::handle scale, nb::handle
     piquant_options_t options = PIQUANT_OPTIONS_INIT;
     const DType& code = face.dtype(dtype, "dtype", false);
     Arrays arrays(face, call, options, x, face.floats, {Role::floats, told_dtype(face, source_dtype, true)});
-    options.round_mode = is_stochastic(round_mode) ? PIQUANT_STOCHASTIC : PIQUANT_NEAREST;
-    read_words(seed, offset, options);
-    const Context& context = context_of(ctx);
-    options.threads = face.threads_for(ctx);
-    call.code_dtype = code.id;
-    read_range(quant_min, quant_max, call, options);
-    read_params(scale, zero_point, call);
-    arrays.find_input();
-    call.float_dtype = arrays.in.type->id;
+    const Context& context =
+        read_quantization(arrays, code, scale, zero_point, round_mode, seed, offset, quant_min, quant_max, ctx);
     nb::object made = arrays.find_output(out, code, Shape(arrays.in), true);
     arrays.lay_out(&code);
     draw_seed(face, seed, options);
@@ -164,17 +176,10 @@ nb::object quantize_dequantize(const Face& face, nb::handle x, nb::handle scale,
     piquant_options_t options = PIQUANT_OPTIONS_INIT;
     const DType& code = face.dtype(dtype, "dtype", false);
     Arrays arrays(face, call, options, x, face.floats, {Role::floats, told_dtype(face, source_dtype, true)});
-    options.round_mode = is_stochastic(round_mode) ? PIQUANT_STOCHASTIC : PIQUANT_NEAREST;
     read_reduce_op(reduce_op, out, face, options);
-    read_words(seed, offset, options);
-    const Context& context = context_of(ctx);
-    options.threads = face.threads_for(ctx);
-    call.code_dtype = code.id;
-    read_range(quant_min, quant_max, call, options);
-    read_params(scale, zero_point, call);
-    arrays.find_input();
+    const Context& context =
+        read_quantization(arrays, code, scale, zero_point, round_mode, seed, offset, quant_min, quant_max, ctx);
     const DType& type = *arrays.in.type;
-    call.float_dtype = type.id;
     nb::object made = arrays.find_output(out, type, Shape(arrays.in), true);
     arrays.lay_out(nullptr);
     draw_seed(face, seed, options);
