@@ -146,8 +146,8 @@ def check_result(
     assert cases.same_bits(got, wanted), cases.differences(got, wanted)
 
 
-@given(st.data())
-def quantize_equals_the_model(data: st.DataObject) -> None:
+def quantization(data: st.DataObject) -> tuple[str, str, str, Any, np.ndarray, dict[str, Any]]:
+    """Face, types and floats of a call that makes codes; the model's codes; the rest of its arguments."""
     face, real, target = data.draw(st.tuples(st.sampled_from(own.FACES), own.reals, own.targets))
     p = data.draw(own.params(real, target))
     x, values, told = float_argument(data, face, data.draw(own.floats(real, p.scale, target)))
@@ -156,7 +156,17 @@ def quantize_equals_the_model(data: st.DataObject) -> None:
         data.draw(own.words),
         data.draw(own.words),
     )
+    arguments = {
+        "scale": p.scale, "zero_point": p.zero_point, "quant_min": p.quant_min, "quant_max": p.quant_max,
+        "round_mode": mode, "seed": seed, "offset": offset, "ctx": data.draw(st.sampled_from(some_contexts())), **told,
+    }  # fmt: skip
     codes = model.quantize(values, *p[:2], target, mode, seed, offset, *p[2:])
+    return face, real, target, x, codes, arguments
+
+
+@given(st.data())
+def quantize_equals_the_model(data: st.DataObject) -> None:
+    face, real, target, x, codes, arguments = quantization(data)
     dtype = target_argument(data, face, target)
     one_each = dtype is getattr(ml_dtypes, target, None)
     storage = {"torch": "uint8", "numpy": np.uint8, "buffers": "uint8"}[face] if target in own.NARROW else dtype
@@ -168,10 +178,7 @@ def quantize_equals_the_model(data: st.DataObject) -> None:
         wanted = packed(codes, target).reshape(packed_shape(codes.shape, target))
     else:
         wanted = codes
-    call = functools.partial(
-        module(face).quantize, x, scale=p.scale, zero_point=p.zero_point, quant_min=p.quant_min, quant_max=p.quant_max,
-        dtype=dtype, round_mode=mode, seed=seed, offset=offset, ctx=data.draw(st.sampled_from(some_contexts())), **told,
-    )  # fmt: skip
+    call = functools.partial(module(face).quantize, x, dtype=dtype, **arguments)
     event(f"{face} {real} {target}")
     check_result(data, face, call, storage, wanted, None, target in own.NARROW and not one_each)
 
@@ -234,24 +241,18 @@ def dequantize_equals_the_model(data: st.DataObject) -> None:
 
 @given(st.data())
 def quantize_dequantize_equals_the_model(data: st.DataObject) -> None:
-    face, real, target = data.draw(st.tuples(st.sampled_from(own.FACES), own.reals, own.targets))
-    p = data.draw(own.params(real, target))
-    x, values, told = float_argument(data, face, data.draw(own.floats(real, p.scale, target)))
-    mode, seed, offset = (
-        data.draw(st.sampled_from(["nearest", "stochastic"])),
-        data.draw(own.words),
-        data.draw(own.words),
-    )
-    codes = model.quantize(values, *p[:2], target, mode, seed, offset, *p[2:])
+    face, real, target, x, codes, arguments = quantization(data)
+    scale, zero_point = arguments["scale"], arguments["zero_point"]
     add = data.draw(st.booleans())
-    fill = cases.floats(real, p.scale, target, codes.size, 1).reshape(codes.shape) if add else None
+    fill = cases.floats(real, scale, target, codes.size, 1).reshape(codes.shape) if add else None
     call = functools.partial(
-        module(face).quantize_dequantize, x, scale=p.scale, zero_point=p.zero_point, quant_min=p.quant_min,
-        quant_max=p.quant_max, dtype=target_argument(data, face, target), round_mode=mode, seed=seed, offset=offset,
-        reduce_op="add" if add else "set", ctx=data.draw(st.sampled_from(some_contexts())), **told,
+        module(face).quantize_dequantize, x, dtype=target_argument(data, face, target),
+        reduce_op="add" if add else "set", **arguments,
     )  # fmt: skip
     event(f"{face} {real} {target}")
-    check_result(data, face, call, float_dtype(face, real), model.dequantize(codes, *p[:2], target, real, fill), fill)
+    check_result(
+        data, face, call, float_dtype(face, real), model.dequantize(codes, scale, zero_point, target, real, fill), fill
+    )
 
 
 @given(st.data())
