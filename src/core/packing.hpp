@@ -54,5 +54,24 @@ inline void store_code(unsigned char* p, size_t i, uint64_t code) {
     }
 }
 
+// Makes zeros of n codes from code i on, and leaves others that share their bytes alone.
+inline void clear_codes(unsigned char* p, size_t i, size_t n, int bits) {
+    const auto width = static_cast<size_t>(bits);
+    const size_t end = (i + n) * width;
+    size_t bit = i * width;
+    const auto clear_fields = [&](size_t until) {
+        for (; bit < end && bit != until; bit += width) {
+            p[bit / 8] &= static_cast<unsigned char>(~(((1u << bits) - 1) << bit % 8));
+        }
+    };
+    clear_fields((bit + 7) / 8 * 8);
+    if (bit < end) {
+        const size_t bytes = (end - bit) / 8;
+        __builtin_memset(p + bit / 8, 0, bytes);
+        bit += bytes * 8;
+    }
+    clear_fields(end);
+}
+
 }  // namespace
 }  // namespace piquant

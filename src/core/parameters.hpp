@@ -1,8 +1,6 @@
 // Scale and zero point from the extent of the data. In double throughout; the scale is rounded once, to T.
 #pragma once
 
-#include <float.h>
-
 #include "core/types.hpp"
 
 namespace piquant {
@@ -30,10 +28,10 @@ inline uint64_t steps_above(uint64_t quant_min, uint64_t quant_max, double steps
 // Rounds to T and keeps the result normal. May return infinity, when T cannot hold a scale that large.
 inline double scale_in(double scale, bool double_compute) {
     if (double_compute) {
-        return scale < DBL_MIN ? DBL_MIN : scale;
+        return scale < __DBL_MIN__ ? __DBL_MIN__ : scale;
     }
     const float rounded = static_cast<float>(scale);
-    return static_cast<double>(rounded < FLT_MIN ? FLT_MIN : rounded);
+    return static_cast<double>(rounded < __FLT_MIN__ ? __FLT_MIN__ : rounded);
 }
 
 // lo <= 0 and hi >= 0: extent of the data together with zero, finite.
@@ -41,7 +39,7 @@ inline QuantParams affine_params(double lo, double hi, bool double_compute, uint
     const double steps = static_cast<double>(quant_max - quant_min);
     // Halving keeps the difference of the two largest doubles finite, and is exact where it matters.
     const double span = hi - lo;
-    const bool overflows = span > DBL_MAX;
+    const bool overflows = span > __DBL_MAX__;
     const double scale = overflows ? (hi / 2 - lo / 2) / steps * 2 : span / steps;
     const double rounded = lo == 0 && hi == 0 ? 1.0 : scale_in(scale, double_compute);
     return {rounded, steps_above(quant_min, quant_max, -lo / rounded)};

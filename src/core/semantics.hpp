@@ -71,14 +71,37 @@ inline uint64_t quantize_element(T x, T inv, const CodeRange& range, uint16_t u)
     return (q < lowest ? lowest : q > highest ? highest : q) ^ mask;
 }
 
-// A scale for differences of either sign.
+// The NaN that x86 makes: negative, without payload. Other hardware makes positive ones.
+template <class T>
+inline T default_nan() {
+    if constexpr (sizeof(T) == 4) {
+        return float_of(0xffc00000);
+    } else {
+        return __builtin_bit_cast(double, uint64_t{0xfff8000000000000});
+    }
+}
+
+// x, and the default NaN for any NaN.
+template <class T>
+inline T with_default_nan(T x) {
+    return x == x ? x : default_nan<T>();
+}
+
+// Whether the product of a number and a NaN is that NaN. On RISC-V it is a positive one, whatever the NaN was.
+#ifdef __riscv
+constexpr bool products_keep_nans = false;
+#else
+constexpr bool products_keep_nans = true;
+#endif
+
+// A scale for differences of either sign. A NaN is the same for both.
 template <class T>
 struct SignedScale {
     T by_sign[2];
 };
 template <class T>
 inline SignedScale<T> signed_scale(T scale) {
-    return {{scale, -scale}};
+    return {{scale, scale == scale ? -scale : scale}};
 }
 
 // (q - zero_point) * scale, both in offset binary, from the same number on. The difference is exact: a sign and 64 bits
@@ -88,17 +111,23 @@ template <class T>
 inline T dequantize_element(uint64_t q, const SignedScale<T>& scale, uint64_t zero_point) {
     const uint64_t negative = q < zero_point ? ~uint64_t{0} : 0;
     const uint64_t distance = ((q - zero_point) ^ negative) - negative;
-    return static_cast<T>(distance) * scale.by_sign[negative & 1];
+    const T product = static_cast<T>(distance) * scale.by_sign[negative & 1];
+    return products_keep_nans ? product : with_default_nan(product);
 }
 
-// The sum of reduce_op "add". Opposite infinities give the NaN that x86 gives, on every machine.
+// The sum of reduce_op "add". NaNs are those that x86 gives, on every machine: one that was there stays, and becomes quiet;
+// else opposite infinities, or a NaN of v, give the default one. Hardware disagrees: RISC-V has a single NaN.
 inline float accumulate(float before, float v) {
     const float sum = before + v;
-    return before == before && sum != sum ? float_of(0xffc00000) : sum;
+    return sum == sum ? sum : before == before ? default_nan<float>() : float_of(bits_of(before) | 0x00400000);
 }
 inline double accumulate(double before, double v) {
     const double sum = before + v;
-    return before == before && sum != sum ? __builtin_bit_cast(double, uint64_t{0xfff8000000000000}) : sum;
+    if (sum == sum) {
+        return sum;
+    }
+    const uint64_t quiet = __builtin_bit_cast(uint64_t, before) | 0x0008000000000000;
+    return before == before ? default_nan<double>() : __builtin_bit_cast(double, quiet);
 }
 
 }  // namespace

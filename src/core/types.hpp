@@ -15,6 +15,9 @@
 #error "a compiler flag changes what arithmetic gives, see cmake/float_flags.cmake"
 #endif
 
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+              "piquant needs a little-endian machine: packed codes would come out wrong");
+
 // The lists of types and widths. What follows X is handed on to each of its calls, so that lists can nest.
 
 // name, bits, storage type, compute type T (float32 unless the float side is float64)

@@ -43,7 +43,24 @@ private:
         return s;
     }
     static void write(State s) { __asm__ volatile("msr fpcr, %0" : : "r"(s)); }
+#elif defined(__riscv_flen)
+    using State = uint64_t;
+    static constexpr State standard = 0;  // fcsr: round to nearest even; subnormals are kept always, and nothing traps
+    static constexpr State controls = ~State{0x1f};  // all but the sticky exception flags
+    static State read() {
+        State s;
+        __asm__ volatile("frcsr %0" : "=r"(s));
+        return s;
+    }
+    static void write(State s) { __asm__ volatile("fscsr %0" : : "r"(s)); }
+#elif defined(__powerpc64__)
+    using State = uint64_t;
+    static constexpr State standard = 0;     // FPSCR: VE = OE = UE = ZE = XE = NI = RN = 0
+    static constexpr State controls = 0xff;  // the rest are flags, which nothing here reads, and decimal rounding
+    static State read() { return __builtin_bit_cast(State, __builtin_mffs()); }
+    static void write(State s) { __builtin_mtfsf(0xff, __builtin_bit_cast(double, s)); }
 #else
+    // Architectures that HACKING.md does not name: the caller's rounding mode is taken as it is.
     using State = int;
     static constexpr State standard = 0;
     static constexpr State controls = 0;

@@ -10,5 +10,10 @@ inline void drain_stores() {
     __builtin_ia32_sfence();
 #endif
 }
+inline void drain_if(bool non_temporal) {
+    if (non_temporal) {
+        drain_stores();
+    }
+}
 
 }  // namespace piquant

@@ -13,6 +13,10 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#elif defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX 1
+#include <windows.h>
 #endif
 
 namespace piquant {
@@ -84,6 +88,17 @@ std::vector<size_t> allowed_cpus() {
         CPU_FREE(set);
         if (read) {
             break;
+        }
+    }
+#elif defined(_WIN32)
+    // Of the process, in its group of processors; nothing where it has threads in several groups.
+    DWORD_PTR process = 0;
+    DWORD_PTR system = 0;
+    if (GetProcessAffinityMask(GetCurrentProcess(), &process, &system) != 0) {
+        for (size_t cpu = 0; cpu < 8 * sizeof process; ++cpu) {
+            if ((process >> cpu & 1) != 0) {
+                allowed.push_back(cpu);
+            }
         }
     }
 #endif
