@@ -9,7 +9,7 @@
 namespace piquant::isa::PIQUANT_ISA {
 
 constinit const KernelTable table = {
-    PIQUANT_STRING(PIQUANT_ISA), compiled_features(), quantize, dequantize, quantize_dequantize, minmax, rows,
+    PIQUANT_STRING(PIQUANT_ISA), compiled_features(), quantize, dequantize, quantize_dequantize, minmax, rows, panels,
 };
 
 }  // namespace piquant::isa::PIQUANT_ISA

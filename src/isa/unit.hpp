@@ -2,6 +2,7 @@
 // -DPIQUANT_ISA=<name>, and exports one symbol of its own name: its part of the table.
 #pragma once
 
+#include "kernels/panel.hpp"
 #include "kernels/table.hpp"
 #include "kernels/traffic_table.hpp"
 
@@ -19,6 +20,7 @@ extern const DequantizeKernels dequantize;
 extern const QuantizeDequantizeKernels quantize_dequantize;
 extern const MinMaxKernels minmax;
 extern const RowKernels rows;
+extern const PanelKernels panels;
 extern const KernelTable table;     // of all these: what the library looks kernels up in
 extern const TrafficTable traffic;  // apart: the library does not contain it
 

@@ -128,7 +128,7 @@ private:
     PIQUANT_INLINE auto codes8(const unsigned char* in, Words& words, size_t k) const {
         auto codes = narrowed(in + 4 * k * bytes_for(simd::lanes, Float::bits), words);
         if constexpr (!capped) {
-            codes = min_u8(codes, max_);  // found by its argument: not every set has the word
+            codes = simd::min_u8(codes, max_);
         }
         // Saturation has clamped to the lowest code of the type. Few calls have a higher minimum, and the branch costs
         // nothing: it goes one way for all of a call.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/types.hpp"
+#include "kernels/panel.hpp"
 
 namespace piquant {
 
@@ -69,6 +70,7 @@ struct KernelTable {
     const QuantizeDequantizeKernels& quantize_dequantize;
     const MinMaxKernels& minmax;
     const RowKernels& rows;
+    const PanelKernels& panels;
 };
 
 namespace {

@@ -36,14 +36,25 @@ PIQUANT_INLINE void prefetch(const unsigned char* p, size_t distance) {
     }
 }
 
+// What a step of this operation will want, `distance` bytes further on. Measured: input narrower than the output is the
+// smaller part of the traffic. Sums into output of 32 and 64 bits run at the speed of memory without prefetches, and
+// from a cache prefetches make them slower.
+template <class Step>
+PIQUANT_INLINE void prefetch_step(const unsigned char* in, const unsigned char* out, size_t distance) {
+    if (distance != 0) {
+        if constexpr (Step::in_bits >= Step::out_bits) {
+            prefetch<bytes_for(Step::elements, Step::in_bits)>(in, distance);
+        }
+        if constexpr (Step::reads_output && Step::out_bits == 16) {
+            prefetch<bytes_for(Step::elements, Step::out_bits)>(out, distance);
+        }
+    }
+}
+
 // n elements from element `index` on, whole steps.
 template <class Step, simd::Store Storing>
 __attribute__((noinline)) void steps(const void* operation, const KernelArgs& a, const unsigned char* in,
                                      unsigned char* out, uint64_t index, size_t n) {
-    // Measured. Input narrower than the output is the smaller part of the traffic. Sums into output of 32 and 64 bits
-    // run at the speed of memory without prefetches, and from a cache prefetches make them slower.
-    constexpr bool prefetches_input = Step::in_bits >= Step::out_bits;
-    constexpr bool prefetches_output = Step::reads_output && Step::out_bits == 16;
     constexpr size_t in_bytes = bytes_for(Step::elements, Step::in_bits);
     constexpr size_t out_bytes = bytes_for(Step::elements, Step::out_bits);
 
@@ -53,14 +64,7 @@ __attribute__((noinline)) void steps(const void* operation, const KernelArgs& a,
     typename Step::Words words(source);
     const size_t distance = a.prefetch_distance;
     for (size_t i = 0; i < n; i += Step::elements) {
-        if (distance != 0) {
-            if constexpr (prefetches_input) {
-                prefetch<in_bytes>(in, distance);
-            }
-            if constexpr (prefetches_output) {
-                prefetch<out_bytes>(out, distance);
-            }
-        }
+        prefetch_step<Step>(in, out, distance);
         local.template run<Storing>(in, out, words);
         in += in_bytes;
         out += out_bytes;

@@ -100,6 +100,18 @@ inline void load_interleaved(bfloat16, const void* p, f32& a, f32& b) {
     b.v = _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
 }
 
+// Two pieces of 128 bits, 256 bits apart: shuffling two of these within 128 bits leaves evens, or odds, in order.
+inline __m256 load_apart(const float* p) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + 8), 1);
+}
+inline void load_interleaved(float32, const void* p, f32& a, f32& b) {
+    const auto* d = static_cast<const float*>(p);
+    const __m256 x = load_apart(d);
+    const __m256 y = load_apart(d + 4);
+    a.v = _mm256_shuffle_ps(x, y, 0x88);
+    b.v = _mm256_shuffle_ps(x, y, 0xdd);
+}
+
 template <Store Storing, bool Interleaved>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
@@ -157,6 +169,9 @@ inline f32 operator-(f32 a, f32 b) {
 inline f32 operator*(f32 a, f32 b) {
     return {_mm256_mul_ps(a.v, b.v)};
 }
+inline f32 operator/(f32 a, f32 b) {
+    return {_mm256_div_ps(a.v, b.v)};
+}
 inline f64 operator+(f64 a, f64 b) {
     return {_mm256_add_pd(a.lo, b.lo), _mm256_add_pd(a.hi, b.hi)};
 }
@@ -165,6 +180,15 @@ inline f64 operator-(f64 a, f64 b) {
 }
 inline f64 operator*(f64 a, f64 b) {
     return {_mm256_mul_pd(a.lo, b.lo), _mm256_mul_pd(a.hi, b.hi)};
+}
+inline f64 operator/(f64 a, f64 b) {
+    return {_mm256_div_pd(a.lo, b.lo), _mm256_div_pd(a.hi, b.hi)};
+}
+inline bool all_zero(f32 x) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_NEQ_UQ)) == 0;
+}
+inline f32 where_zero(f32 x, f32 then, f32 otherwise) {
+    return {_mm256_blendv_ps(otherwise.v, then.v, _mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_EQ_OQ))};
 }
 
 // minps and maxps return their second operand when either is NaN.
@@ -284,6 +308,12 @@ inline words<Interleaved> make_words(i32 x, i32 lower, i32 upper) {
     } else {
         return {(x ^ lower).v};
     }
+}
+inline words<false> as_words(i32 x) {
+    return {x.v};
+}
+inline void put_words(void* p, words<false> w) {
+    put256<Store::cached>(p, w.v);
 }
 inline void expand(words<true> w, i32& a, i32& b) {
     a = w.u;

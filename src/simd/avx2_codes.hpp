@@ -106,6 +106,36 @@ inline bytes lower(bytes x, bytes bottom) {
     }
 }
 template <int Bits>
+inline bytes below_zero(bytes x) {
+    if constexpr (Bits == 16) {
+        const __m256i flipped = _mm256_xor_si256(x.v, _mm256_set1_epi16(INT16_MIN));
+        return {_mm256_and_si256(x.v, _mm256_cmpgt_epi16(flipped, _mm256_setzero_si256()))};
+    } else {
+        const __m256i flipped = _mm256_xor_si256(x.v, _mm256_set1_epi32(INT32_MIN));
+        return {_mm256_and_si256(x.v, _mm256_cmpgt_epi32(flipped, _mm256_setzero_si256()))};
+    }
+}
+// 32 bits: with the sign flipped the unsigned order is the signed one, and both maxima are found together, in
+// alternating lanes. 16 bits: the one horizontal instruction finds a minimum of unsigned words.
+template <int Bits>
+inline void ends(bytes top, bytes bottom, uint32_t& highest, uint32_t& lowest) {
+    if constexpr (Bits == 16) {
+        const __m128i t = _mm_max_epi16(_mm256_castsi256_si128(top.v), _mm256_extracti128_si256(top.v, 1));
+        const __m128i b = _mm_max_epu16(_mm256_castsi256_si128(bottom.v), _mm256_extracti128_si256(bottom.v, 1));
+        const __m128i above = _mm_minpos_epu16(_mm_xor_si128(t, _mm_set1_epi16(INT16_MAX)));
+        const __m128i below = _mm_minpos_epu16(_mm_xor_si128(b, _mm_set1_epi16(-1)));
+        highest = static_cast<uint32_t>(_mm_cvtsi128_si32(above)) ^ 0x7fff;
+        lowest = ~static_cast<uint32_t>(_mm_cvtsi128_si32(below));
+    } else {
+        const __m256i b = _mm256_xor_si256(bottom.v, _mm256_set1_epi32(INT32_MIN));
+        const __m256i both = _mm256_max_epi32(_mm256_unpacklo_epi32(top.v, b), _mm256_unpackhi_epi32(top.v, b));
+        const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+        const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
+        highest = static_cast<uint32_t>(_mm_cvtsi128_si32(two));
+        lowest = static_cast<uint32_t>(_mm_extract_epi32(two, 1)) ^ 0x80000000;
+    }
+}
+template <int Bits>
 inline bytes keep_nans(bytes bottom, bytes a, bytes b) {
     if constexpr (Bits == 64) {
         const __m256d unordered = _mm256_cmp_pd(_mm256_castsi256_pd(a.v), _mm256_castsi256_pd(b.v), _CMP_UNORD_Q);
@@ -134,6 +164,10 @@ template <int Group>
 struct loose {
     __m256i v;
 };
+template <int Group>
+inline loose<Group> min_u8(loose<Group> a, bytes b) {
+    return {_mm256_min_epu8(a.v, b.v)};
+}
 template <int Group>
 inline loose<Group> max_u8(loose<Group> a, bytes b) {
     return {_mm256_max_epu8(a.v, b.v)};

@@ -127,6 +127,13 @@ inline void load_interleaved(bfloat16, const void* p, f32& a, f32& b) {
     b.v = _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
 }
 
+inline void load_interleaved(float32, const void* p, f32& a, f32& b) {
+    const __m512i x = load_bytes(p).v;
+    const __m512i y = load_bytes(static_cast<const char*>(p) + width).v;
+    a.v = _mm512_castsi512_ps(_mm512_permutex2var_epi32(x, ramp(0, 2), y));
+    b.v = _mm512_castsi512_ps(_mm512_permutex2var_epi32(x, ramp(1, 2), y));
+}
+
 template <Store Storing, bool Interleaved>
 inline void store2(float32, void* p, f32 a, f32 b) {
     auto* d = static_cast<char*>(p);
@@ -195,6 +202,9 @@ inline f32 operator-(f32 a, f32 b) {
 inline f32 operator*(f32 a, f32 b) {
     return {_mm512_mul_ps(a.v, b.v)};
 }
+inline f32 operator/(f32 a, f32 b) {
+    return {_mm512_div_ps(a.v, b.v)};
+}
 inline f64 operator+(f64 a, f64 b) {
     return {_mm512_add_pd(a.lo, b.lo), _mm512_add_pd(a.hi, b.hi)};
 }
@@ -203,6 +213,15 @@ inline f64 operator-(f64 a, f64 b) {
 }
 inline f64 operator*(f64 a, f64 b) {
     return {_mm512_mul_pd(a.lo, b.lo), _mm512_mul_pd(a.hi, b.hi)};
+}
+inline f64 operator/(f64 a, f64 b) {
+    return {_mm512_div_pd(a.lo, b.lo), _mm512_div_pd(a.hi, b.hi)};
+}
+inline bool all_zero(f32 x) {
+    return _mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_NEQ_UQ) == 0;
+}
+inline f32 where_zero(f32 x, f32 then, f32 otherwise) {
+    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_EQ_OQ), otherwise.v, then.v)};
 }
 
 // vminps and vmaxps return their second operand when either is NaN.
@@ -320,6 +339,12 @@ inline words<Interleaved> make_words(i32 x, i32 lower, i32 upper) {
         constexpr int xnor = 0xff ^ 0xf0 ^ 0xcc;
         return {_mm512_ternarylogic_epi32(x.v, lower.v, lower.v, xnor)};
     }
+}
+inline words<false> as_words(i32 x) {
+    return {(x ^ splat_i32(-1)).v};
+}
+inline void put_words(void* p, words<false> w) {
+    put512<Store::cached>(p, _mm512_xor_si512(w.complement, _mm512_set1_epi32(-1)));
 }
 inline void expand(words<true> w, i32& a, i32& b) {
     a = w.u;

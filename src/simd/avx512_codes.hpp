@@ -120,6 +120,10 @@ struct loose {
     __m512i v;
 };
 template <int Group>
+inline loose<Group> min_u8(loose<Group> a, bytes b) {
+    return {_mm512_min_epu8(a.v, b.v)};
+}
+template <int Group>
 inline loose<Group> max_u8(loose<Group> a, bytes b) {
     return {_mm512_max_epu8(a.v, b.v)};
 }
@@ -165,6 +169,38 @@ inline bytes lower(bytes x, bytes bottom) {
         return {_mm512_max_epu32(x.v, bottom.v)};
     } else {
         return {_mm512_max_epu64(x.v, bottom.v)};
+    }
+}
+template <int Bits>
+inline bytes below_zero(bytes x) {
+    if constexpr (Bits == 16) {
+        return {_mm512_maskz_mov_epi16(_mm512_cmpgt_epu16_mask(x.v, _mm512_set1_epi16(INT16_MIN)), x.v)};
+    } else {
+        const __m512i flipped = _mm512_xor_si512(x.v, _mm512_set1_epi32(INT32_MIN));
+        return {_mm512_maskz_mov_epi32(_mm512_cmpgt_epi32_mask(flipped, _mm512_setzero_si512()), x.v)};
+    }
+}
+// 32 bits: with the sign flipped the unsigned order is the signed one, and both maxima are found together, in
+// alternating lanes. 16 bits: the one horizontal instruction finds a minimum of unsigned words.
+template <int Bits>
+inline void ends(bytes top, bytes bottom, uint32_t& highest, uint32_t& lowest) {
+    if constexpr (Bits == 16) {
+        const __m256i t = _mm256_max_epi16(_mm512_castsi512_si256(top.v), _mm512_extracti64x4_epi64(top.v, 1));
+        const __m256i b = _mm256_max_epu16(_mm512_castsi512_si256(bottom.v), _mm512_extracti64x4_epi64(bottom.v, 1));
+        const __m128i t8 = _mm_max_epi16(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1));
+        const __m128i b8 = _mm_max_epu16(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
+        const __m128i above = _mm_minpos_epu16(_mm_xor_si128(t8, _mm_set1_epi16(INT16_MAX)));
+        const __m128i below = _mm_minpos_epu16(_mm_xor_si128(b8, _mm_set1_epi16(-1)));
+        highest = static_cast<uint32_t>(_mm_cvtsi128_si32(above)) ^ 0x7fff;
+        lowest = ~static_cast<uint32_t>(_mm_cvtsi128_si32(below));
+    } else {
+        const __m512i b = _mm512_xor_si512(bottom.v, _mm512_set1_epi32(INT32_MIN));
+        const __m512i both = _mm512_max_epi32(_mm512_unpacklo_epi32(top.v, b), _mm512_unpackhi_epi32(top.v, b));
+        const __m256i eight = _mm256_max_epi32(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
+        const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+        const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
+        highest = static_cast<uint32_t>(_mm_cvtsi128_si32(two));
+        lowest = static_cast<uint32_t>(_mm_extract_epi32(two, 1)) ^ 0x80000000;
     }
 }
 template <int Bits>

@@ -147,6 +147,9 @@ inline f32 operator-(f32 a, f32 b) {
 inline f32 operator*(f32 a, f32 b) {
     return {vmulq_f32(a.v, b.v)};
 }
+inline f32 operator/(f32 a, f32 b) {
+    return {vdivq_f32(a.v, b.v)};
+}
 inline f64 operator+(f64 a, f64 b) {
     return {vaddq_f64(a.lo, b.lo), vaddq_f64(a.hi, b.hi)};
 }
@@ -155,6 +158,15 @@ inline f64 operator-(f64 a, f64 b) {
 }
 inline f64 operator*(f64 a, f64 b) {
     return {vmulq_f64(a.lo, b.lo), vmulq_f64(a.hi, b.hi)};
+}
+inline f64 operator/(f64 a, f64 b) {
+    return {vdivq_f64(a.lo, b.lo), vdivq_f64(a.hi, b.hi)};
+}
+inline bool all_zero(f32 x) {
+    return vminvq_u32(vceqzq_f32(x.v)) != 0;
+}
+inline f32 where_zero(f32 x, f32 then, f32 otherwise) {
+    return {vbslq_f32(vceqzq_f32(x.v), then.v, otherwise.v)};
 }
 
 inline f32 max_number(f32 x, f32 bound) {
@@ -292,6 +304,13 @@ inline i32 lane_numbers() {
 template <bool Interleaved>
 inline words<Interleaved> make_words(i32 x, i32 lower, i32) {
     return {vreinterpretq_u16_s32((x ^ lower).v)};
+}
+template <bool Interleaved>
+inline words<Interleaved> load_words(const void* p) {
+    return {vreinterpretq_u16_u8(load128(p))};
+}
+inline void put_words(void* p, words<false> w) {
+    put128<Store::cached>(p, vreinterpretq_u8_u16(w.v));
 }
 // Extends by a shift, not a zip: the compiler then folds it into the addition that follows (uaddw).
 inline void expand(words<false> w, i32& a, i32& b) {

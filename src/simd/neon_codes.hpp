@@ -119,6 +119,25 @@ inline bytes lower(bytes x, bytes bottom) {
     }
 }
 template <int Bits>
+inline bytes below_zero(bytes x) {
+    if constexpr (Bits == 16) {
+        return {vandq_u8(x.v, vreinterpretq_u8_u16(vcgtq_u16(u16(x), vdupq_n_u16(0x8000))))};
+    } else {
+        const uint32x4_t pattern = vreinterpretq_u32_u8(x.v);
+        return {vreinterpretq_u8_u32(vandq_u32(pattern, vcgtq_u32(pattern, vdupq_n_u32(0x80000000))))};
+    }
+}
+template <int Bits>
+inline void ends(bytes top, bytes bottom, uint32_t& highest, uint32_t& lowest) {
+    if constexpr (Bits == 16) {
+        highest = static_cast<uint32_t>(vmaxvq_s16(s16(top)));
+        lowest = vmaxvq_u16(u16(bottom));
+    } else {
+        highest = static_cast<uint32_t>(vmaxvq_s32(vreinterpretq_s32_u8(top.v)));
+        lowest = vmaxvq_u32(vreinterpretq_u32_u8(bottom.v));
+    }
+}
+template <int Bits>
 inline bytes keep_nans(bytes bottom, bytes, bytes) {
     return bottom;
 }

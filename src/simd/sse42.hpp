@@ -199,6 +199,9 @@ inline f32 operator-(f32 a, f32 b) {
 inline f32 operator*(f32 a, f32 b) {
     return {_mm_mul_ps(a.v, b.v)};
 }
+inline f32 operator/(f32 a, f32 b) {
+    return {_mm_div_ps(a.v, b.v)};
+}
 inline f64 operator+(f64 a, f64 b) {
     return {_mm_add_pd(a.lo, b.lo), _mm_add_pd(a.hi, b.hi)};
 }
@@ -207,6 +210,15 @@ inline f64 operator-(f64 a, f64 b) {
 }
 inline f64 operator*(f64 a, f64 b) {
     return {_mm_mul_pd(a.lo, b.lo), _mm_mul_pd(a.hi, b.hi)};
+}
+inline f64 operator/(f64 a, f64 b) {
+    return {_mm_div_pd(a.lo, b.lo), _mm_div_pd(a.hi, b.hi)};
+}
+inline bool all_zero(f32 x) {
+    return _mm_movemask_ps(_mm_cmpneq_ps(x.v, _mm_setzero_ps())) == 0;
+}
+inline f32 where_zero(f32 x, f32 then, f32 otherwise) {
+    return {_mm_blendv_ps(otherwise.v, then.v, _mm_cmpeq_ps(x.v, _mm_setzero_ps()))};
 }
 
 // minps and maxps return their second operand when either is NaN.
@@ -318,6 +330,13 @@ inline i32 lane_numbers() {
 template <bool Interleaved>
 inline words<Interleaved> make_words(i32 x, i32 lower, i32) {
     return {(x ^ lower).v};
+}
+template <bool Interleaved>
+inline words<Interleaved> load_words(const void* p) {
+    return {load128(p)};
+}
+inline void put_words(void* p, words<false> w) {
+    put128<Store::cached>(p, w.v);
 }
 inline void expand(words<false> w, i32& a, i32& b) {
     a.v = _mm_cvtepu16_epi32(w.v);

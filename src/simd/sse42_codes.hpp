@@ -79,6 +79,9 @@ inline bytes operator^(bytes a, bytes b) {
 inline bytes operator&(bytes a, bytes b) {
     return {_mm_and_si128(a.v, b.v)};
 }
+inline bytes min_u8(bytes a, bytes b) {
+    return {_mm_min_epu8(a.v, b.v)};
+}
 inline bytes max_u8(bytes a, bytes b) {
     return {_mm_max_epu8(a.v, b.v)};
 }
@@ -105,6 +108,33 @@ inline bytes lower(bytes x, bytes bottom) {
         return {_mm_max_epu32(x.v, bottom.v)};
     } else {
         return {_mm_castpd_si128(_mm_min_pd(_mm_castsi128_pd(x.v), _mm_castsi128_pd(bottom.v)))};
+    }
+}
+template <int Bits>
+inline bytes below_zero(bytes x) {
+    if constexpr (Bits == 16) {
+        const __m128i flipped = _mm_xor_si128(x.v, _mm_set1_epi16(INT16_MIN));
+        return {_mm_and_si128(x.v, _mm_cmpgt_epi16(flipped, _mm_setzero_si128()))};
+    } else {
+        const __m128i flipped = _mm_xor_si128(x.v, _mm_set1_epi32(INT32_MIN));
+        return {_mm_and_si128(x.v, _mm_cmpgt_epi32(flipped, _mm_setzero_si128()))};
+    }
+}
+// 32 bits: with the sign flipped the unsigned order is the signed one, and both maxima are found together, in
+// alternating lanes. 16 bits: the one horizontal instruction finds a minimum of unsigned words.
+template <int Bits>
+inline void ends(bytes top, bytes bottom, uint32_t& highest, uint32_t& lowest) {
+    if constexpr (Bits == 16) {
+        const __m128i above = _mm_minpos_epu16(_mm_xor_si128(top.v, _mm_set1_epi16(INT16_MAX)));
+        const __m128i below = _mm_minpos_epu16(_mm_xor_si128(bottom.v, _mm_set1_epi16(-1)));
+        highest = static_cast<uint32_t>(_mm_cvtsi128_si32(above)) ^ 0x7fff;
+        lowest = ~static_cast<uint32_t>(_mm_cvtsi128_si32(below));
+    } else {
+        const __m128i b = _mm_xor_si128(bottom.v, _mm_set1_epi32(INT32_MIN));
+        const __m128i four = _mm_max_epi32(_mm_unpacklo_epi32(top.v, b), _mm_unpackhi_epi32(top.v, b));
+        const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
+        highest = static_cast<uint32_t>(_mm_cvtsi128_si32(two));
+        lowest = static_cast<uint32_t>(_mm_extract_epi32(two, 1)) ^ 0x80000000;
     }
 }
 template <int Bits>

@@ -13,7 +13,8 @@
 //              load2(Float, p, a, b)       2 * lanes of them, and +0 may stand for -0. Two loads, if there is no such
 //                                          word for Float (kernels/rounding.hpp); where there is, load(Float, p) is
 //                                          not needed
-//              load_interleaved(Float, p, a, b)    2 * lanes of them, even and odd ones, where interleaved<Float>
+//              load_interleaved(Float, p, a, b)    2 * lanes of them, even and odd ones, where interleaved<Float>; and
+//                                          of float32, where any type interleaves
 //              store2<Storing, Interleaved>(Float, p, a, b)    a pair, rounded to Float; a NaN only as the sum of a
 //                                          Float and a number or of infinities, so that nothing of it is rounded off
 //              load_codes4<Bits, Interleaved>(p, c)    4 * lanes fields of at most 16 bits, zero-extended to four i32;
@@ -21,8 +22,9 @@
 //              load_i32(p)                 `lanes` 32-bit integers
 //              load_bytes(p)  put<Storing>(p, bytes|i32)
 //              touch(bytes)                keeps a load whose result nobody uses
-//   float      splat, + - *, max_number(x, bound), min_number(x, bound): NaN in x gives the bound;
-//              min_or_nan(x, bound): NaN in x stays; round_even(f64), accumulate(before, v)
+//   float      splat, + - * /, max_number(x, bound), min_number(x, bound): NaN in x gives the bound;
+//              min_or_nan(x, bound): NaN in x stays; round_even(f64), accumulate(before, v),
+//              where_zero(x, then, otherwise): by lanes, float32; all_zero(f32): no lane is another number or NaN
 //   convert    to_i32(f)                   half to even; below -2^31 or NaN: -2^31; above 2^31 - 1: that, where
 //                                          conversion_saturates, else unspecified
 //              to<f32|f64>(f32|f64|i32)    one rounding where one is needed
@@ -34,8 +36,9 @@
 //              make_words<Interleaved>(x, lower, upper)    in each lane the words of two neighbours: the lower half of
 //                                          x ^ lower, and the upper half of x, which is `upper`; lower < 2^16
 //              expand(w, a, b)             zero-extended, as a pair
+//              load_words<Interleaved>(p)  put_words(p, words<false>)    2 * lanes of them, in element order
 //   narrow     narrow4<Interleaved>(a, b, c, d, zero)   two pairs: saturate to int16, add 16-bit `zero`, saturate to
-//                                          uint8; 0 <= zero <= 255, and no lane exceeds 255 - zero, so that the sum
+//                                          uint8; 0 <= zero <= 255, and no lane exceeds 32767 - zero, so that the sum
 //                                          fits; any lane may be given where conversion_saturates. The codes are
 //                                          loose: in an order of their own, which their type tells
 //              narrow4_upper(a, b, c, d, u, v, zero)    the same of the upper halves of the lanes, once words
@@ -43,7 +46,7 @@
 //              sorted(loose)               bytes in element order
 //              pack_nibbles(a, b)          2 registers of loose codes 0..15 -> 1, in element order
 //              pack_crumbs(a, b, c, d)     the same of 4, of codes 0..3; both also of bytes in element order
-//              max_u8(loose, bytes), and min_u8 where conversion_saturates
+//              max_u8(loose, bytes), min_u8(loose, bytes)
 //              narrow2<Interleaved>(a, b)  a pair: saturate to uint16
 //              narrow2_upper(a, b, u, zero)    a pair: upper halves of the lanes once words u are added, plus
 //                                          16-bit `zero`, modulo 2^16
@@ -53,6 +56,9 @@
 //                                          a NaN in x
 //              keep_nans<bits>(bottom, a, b)   all ones, a NaN themselves, where a or b hold a NaN that may have been
 //                                          dropped, else bottom
+//              below_zero<bits>(x)         patterns of negative numbers stay, those of others become +0; this and
+//              ends<bits>(top, bottom, highest, lowest)    the largest pattern of `top` as signed integers, of
+//                                          `bottom` as unsigned ones, in low bits: for 16 and 32 bits
 //   table      make_table(float[16])       table32        lookup<Bits, Interleaved>(p, table32, f32[4])
 //              make_table(uint16_t[16])    table16        lookup<Bits>(p, table16, bytes[2])
 //                                          4 * lanes fields of 2 or 4 bits at p, each replaced by its entry
@@ -60,6 +66,7 @@
 //                                          table32 and what takes it may lack them
 //   pairs      where any type interleaves, for simd/interleaved.hpp:
 //              load_codes4_in_order<Bits>, lookup_in_order<Bits>
+//              as_words(i32)               words<false>, two to a lane
 //              as_words<Bits>(p)           2 * lanes fields of 8 or 16 bits as 16-bit words
 //              paired_fields<Bits>(p, k)   fields of pair k, the even one of each lane below the odd one
 //              entries_of(i32, table32)    the entries that the low bits stand for
