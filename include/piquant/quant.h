@@ -2,7 +2,8 @@
  * piquant: floating-point arrays to low-bit integers and back, on CPUs, at the speed of memory.
  *
  * C99, C++-safe. Every call that can fail returns a piquant_status_t; nothing aborts, prints or throws. A call that
- * returns an error has not touched its output. Contexts may be shared by any number of threads and survive fork().
+ * returns an error has not touched its output, but for piquant_quantize_dynamic with data that is not finite. Contexts
+ * may be shared by any number of threads and survive fork().
  *
  * Numerics, with T = double when the float side is float64 and float otherwise:
  *
@@ -85,7 +86,10 @@ typedef enum piquant_status PIQUANT_AS_INT {
     PIQUANT_ERROR_ISA,         /* no such instruction set, or not on this CPU */
     PIQUANT_ERROR_ENVIRONMENT, /* a PIQUANT_* environment variable holds no valid value */
     PIQUANT_ERROR_MEMORY,      /* out of memory */
-    PIQUANT_ERROR_CPU          /* the library was compiled for a CPU with more instructions than this one */
+    PIQUANT_ERROR_CPU,         /* the library was compiled for a CPU with more instructions than this one */
+    PIQUANT_ERROR_BLOCKS,      /* the blocks are NULL, of a wrong struct_size or rank, or a block size is 0 */
+    PIQUANT_ERROR_PARAM_DTYPE, /* no float dtype for scales, or no dtype of integers of 8 bits or more for zero points */
+    PIQUANT_ERROR_DEVICE       /* a device lacks its function, or did not carry out the call */
 } piquant_status_t;
 
 typedef enum piquant_dtype PIQUANT_AS_INT {
@@ -165,13 +169,21 @@ typedef struct piquant_options {
     const ptrdiff_t* out_strides;
     /*
      * NULL: the context's own threads. Else the most of these that a call uses is PIQUANT_NUM_THREADS, if that was set
-     * when the context was made. Children of fork() do not use them.
+     * when the context was made, and calls that move less than twice the serial cut-off use none. Children of fork() do
+     * not use them.
      */
     const piquant_threads_t* threads;
+    /*
+     * Functions with blocks. Not 0: a NaN is a scale, that of a block whose data are not finite, or span more than a scale
+     * can cover. Instead of an error such a block gets a NaN for its scale, and 0 for its zero point where there is an
+     * array of them. Blocks with a NaN for their scale, whatever its pattern, have codes of 0, whatever the range, and are
+     * dequantized to the negative NaN without payload: 0xffc00000, as float16 0xfe00.
+     */
+    int nan_scales;
 } piquant_options_t;
 
 #define PIQUANT_OPTIONS_INIT \
-    {sizeof(piquant_options_t), PIQUANT_NEAREST, PIQUANT_SET, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL}
+    {sizeof(piquant_options_t), PIQUANT_NEAREST, PIQUANT_SET, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0}
 
 /* One sentence about a status, never NULL. */
 PIQUANT_API const char* piquant_status_string(piquant_status_t status);
@@ -268,6 +280,141 @@ PIQUANT_API piquant_status_t piquant_compute_quant_params(piquant_context_t* con
                                                           piquant_dtype_t in_dtype, piquant_dtype_t code_dtype,
                                                           size_t n, const piquant_options_t* options, double* scale,
                                                           int64_t* zero_point);
+
+/*
+ * Scales and zero points of blocks. An array of a shape is cut into blocks of block_size elements along each
+ * dimension, the last of which may have fewer; a size beyond that of the dimension is the whole of it. Parameters are
+ * arrays in row-major order, without gaps, of ceil(shape[d] / block_size[d]) entries along each dimension d. That is a
+ * scale for each row of a matrix with {1, columns}, for each channel of its last axis with {rows, 1}, for groups of 32
+ * with {1, 32}.
+ *
+ * Each block is quantized and dequantized as an array by itself would be, with the double that its scale is. Random
+ * words go by the row-major index of the element in the whole array.
+ */
+#define PIQUANT_MAX_BLOCK_RANK 8
+typedef struct piquant_blocks {
+    size_t struct_size;               /* sizeof(piquant_blocks_t) */
+    size_t rank;                      /* dimensions, 1 to PIQUANT_MAX_BLOCK_RANK */
+    const size_t* shape;              /* elements along each dimension */
+    const size_t* block_size;         /* of a block along each dimension, at least 1 */
+    piquant_dtype_t scale_dtype;      /* of the array of scales: a float dtype */
+    piquant_dtype_t zero_point_dtype; /* of the array of zero points: integers of 8 bits or more */
+    int64_t zero_point;               /* that of all blocks where there is no array of them */
+} piquant_blocks_t;
+
+/*
+ * The functions above, with blocks. Of the options' layout in_strides and out_strides are used, for the shape of the
+ * blocks; rank and shape are not looked at. Rows of packed codes begin with a byte.
+ *
+ * scale and zero_point are arrays of parameters; zero_point may be NULL for blocks->zero_point. Where parameters of a
+ * block are bad (PIQUANT_ERROR_SCALE, PIQUANT_ERROR_ZERO_POINT) or its data is (PIQUANT_ERROR_NOT_FINITE,
+ * PIQUANT_ERROR_DATA_RANGE), *bad_block becomes the first such block, in row-major order; bad_block may be NULL.
+ */
+PIQUANT_API piquant_status_t piquant_quantize_blocks(piquant_context_t* context, const void* in,
+                                                     piquant_dtype_t in_dtype, void* out, piquant_dtype_t out_dtype,
+                                                     const piquant_blocks_t* blocks, const void* scale,
+                                                     const void* zero_point, const piquant_options_t* options,
+                                                     size_t* bad_block);
+PIQUANT_API piquant_status_t piquant_dequantize_blocks(piquant_context_t* context, const void* in,
+                                                       piquant_dtype_t in_dtype, void* out, piquant_dtype_t out_dtype,
+                                                       const piquant_blocks_t* blocks, const void* scale,
+                                                       const void* zero_point, const piquant_options_t* options,
+                                                       size_t* bad_block);
+PIQUANT_API piquant_status_t piquant_quantize_dequantize_blocks(piquant_context_t* context, const void* in, void* out,
+                                                                piquant_dtype_t dtype, piquant_dtype_t code_dtype,
+                                                                const piquant_blocks_t* blocks, const void* scale,
+                                                                const void* zero_point,
+                                                                const piquant_options_t* options, size_t* bad_block);
+
+/*
+ * Parameters of each block, as piquant_compute_quant_params of the block would find them. A scale of a dtype narrower
+ * than T is rounded up to a number of that dtype, so that the block is still covered, and the zero point follows from
+ * that. The dtype of zero points must hold all codes; the array may be NULL where the options say symmetric. An array
+ * without elements has no blocks, and that is no error.
+ */
+PIQUANT_API piquant_status_t piquant_compute_quant_params_blocks(piquant_context_t* context, const void* in,
+                                                                 piquant_dtype_t in_dtype, piquant_dtype_t code_dtype,
+                                                                 const piquant_blocks_t* blocks,
+                                                                 const piquant_options_t* options, void* scale,
+                                                                 void* zero_point, size_t* bad_block);
+
+/*
+ * piquant_compute_quant_params_blocks, then piquant_quantize_blocks with what it found, reading the data once where
+ * blocks lie within the last dimension, or a cache holds the rows of a block. After PIQUANT_ERROR_NOT_FINITE and
+ * PIQUANT_ERROR_DATA_RANGE, and only after those, what out, scale and zero_point hold is unspecified.
+ */
+PIQUANT_API piquant_status_t piquant_quantize_dynamic(piquant_context_t* context, const void* in,
+                                                      piquant_dtype_t in_dtype, void* out, piquant_dtype_t out_dtype,
+                                                      const piquant_blocks_t* blocks, const piquant_options_t* options,
+                                                      void* scale, void* zero_point, size_t* bad_block);
+
+/*
+ * A call that was checked, for a device to carry out. Where elements lie: dimensions that merged until as few as possible
+ * were left, outermost first, in which elements are visited in row-major order. Of 4- and 2-bit codes that share bytes the
+ * last dimension is that of packed rows; its stride on that side means nothing.
+ */
+typedef struct piquant_dimension {
+    size_t size;
+    ptrdiff_t in_stride;  /* bytes between neighbours */
+    ptrdiff_t out_stride; /* 0 where nothing is written but parameters */
+    size_t block;         /* neighbours that share a parameter, at most size */
+    size_t parameters;    /* entries between the parameters of neighbouring blocks */
+} piquant_dimension_t;
+
+typedef enum piquant_operation PIQUANT_AS_INT {
+    PIQUANT_QUANTIZE = 0,
+    PIQUANT_DEQUANTIZE,
+    PIQUANT_QUANTIZE_DEQUANTIZE,
+    PIQUANT_COMPUTE_QUANT_PARAMS,
+    PIQUANT_QUANTIZE_DYNAMIC
+} piquant_operation_t;
+
+typedef struct piquant_plan {
+    size_t struct_size; /* sizeof(piquant_plan_t) of the library */
+    piquant_operation_t operation;
+    piquant_dtype_t float_dtype;
+    piquant_dtype_t code_dtype;
+    const void* in; /* of element 0 */
+    void* out;      /* NULL to compute parameters */
+    size_t n;       /* at least 1 */
+    size_t rank;    /* at least 1 */
+    const piquant_dimension_t* dimensions;
+    size_t blocks;      /* 0: one scale and zero point for all, which are numbers */
+    double scale;       /* T(scale) */
+    double inverse;     /* T(1 / scale) */
+    int64_t zero_point; /* where there is no array of them */
+    void* scales;       /* as piquant_blocks_t describes them */
+    void* zero_points;  /* or NULL */
+    piquant_dtype_t scale_dtype;
+    piquant_dtype_t zero_point_dtype;
+    piquant_round_mode_t round_mode;
+    piquant_reduce_op_t reduce_op;
+    int symmetric;
+    int64_t quant_min;
+    int64_t quant_max;
+    uint64_t seed;
+    uint64_t offset;
+    int nan_scales; /* as piquant_options_t says it */
+} piquant_plan_t;
+
+/*
+ * What carries out calls in place of this process's threads. `run` gets a plan that is there until it returns, and
+ * returns PIQUANT_OK or another status, which the call then returns. It must not throw.
+ */
+typedef struct piquant_device {
+    size_t struct_size; /* sizeof(piquant_device_t) */
+    piquant_status_t (*run)(void* self, const piquant_plan_t* plan);
+    void* self;
+} piquant_device_t;
+
+/*
+ * A context whose calls are checked, planned, and handed to the device, which is copied. The library reads and writes none of
+ * their arrays, which may lie in another memory: bad parameters of blocks, and data that is not finite, are for the device
+ * to deal with. Calls without elements are not handed on. piquant_compute_quant_params, which returns numbers, gives
+ * PIQUANT_ERROR_CONTEXT.
+ */
+PIQUANT_API piquant_status_t piquant_context_create_on_device(piquant_context_t** context,
+                                                              const piquant_device_t* device);
 
 /*
  * Call on freshly allocated memory before writing to it for the first time: asks for huge pages where that pays, which

@@ -7,6 +7,8 @@
 #include "engine/memory.hpp"
 #include "engine/validate.hpp"
 
+using piquant::BlockCall;
+using piquant::BlockOperation;
 using piquant::Context;
 using piquant::Operation;
 
@@ -40,6 +42,26 @@ piquant_status_t with(piquant_context_t* handle, F f) {
     return status;
 }
 
+// `device` may be null.
+piquant_status_t create(piquant_context_t** context, size_t num_threads, const piquant_device_t* device) {
+    if (context == nullptr) {
+        return PIQUANT_ERROR_NULL;
+    }
+    if (!piquant::cpu_runs_this_build()) {
+        return PIQUANT_ERROR_CPU;
+    }
+    try {
+        Context* created = nullptr;
+        const piquant_status_t status = Context::create(num_threads, device, created);
+        if (status == PIQUANT_OK) {
+            *context = reinterpret_cast<piquant_context_t*>(created);
+        }
+        return status;
+    } catch (...) {
+        return PIQUANT_ERROR_MEMORY;
+    }
+}
+
 template <class T, class F>
 piquant_status_t read(const piquant_context_t* handle, T* out, F f) {
     const auto* context = reinterpret_cast<const Context*>(handle);
@@ -51,6 +73,15 @@ piquant_status_t read(const piquant_context_t* handle, T* out, F f) {
     }
     *out = f(*context);
     return PIQUANT_OK;
+}
+
+piquant_status_t run_blocks(piquant_context_t* handle, const BlockCall& call, size_t* bad_block) {
+    size_t fault = SIZE_MAX;
+    const piquant_status_t status = with(handle, [&](Context& c) { return c.run_blocks(call, fault); });
+    if (status != PIQUANT_OK && fault != SIZE_MAX && bad_block != nullptr) {
+        *bad_block = fault;
+    }
+    return status;
 }
 
 bool is_dtype(piquant_dtype_t dtype) {
@@ -84,8 +115,8 @@ const char* piquant_status_string(piquant_status_t status) {
         case PIQUANT_ERROR_ROUND_MODE: return "round_mode must be PIQUANT_NEAREST or PIQUANT_STOCHASTIC";
         case PIQUANT_ERROR_REDUCE_OP: return "reduce_op must be PIQUANT_SET or PIQUANT_ADD";
         case PIQUANT_ERROR_OPTIONS:
-            return "options.struct_size must be at least sizeof(piquant_options_t), "
-                   "bytes beyond that zero, and options.threads whole";
+            return "options.struct_size must be at least sizeof(piquant_options_t) of the first version, "
+                   "bytes beyond this version's zero, and options.threads whole";
         case PIQUANT_ERROR_EMPTY: return "there is no data to compute parameters from";
         case PIQUANT_ERROR_NOT_FINITE: return "the data holds NaN or infinity";
         case PIQUANT_ERROR_DATA_RANGE: return "the data spans more than one scale can cover";
@@ -99,6 +130,14 @@ const char* piquant_status_string(piquant_status_t status) {
         case PIQUANT_ERROR_CPU:
             return "this CPU lacks instructions that the library was compiled for; build it without -march and -m "
                    "flags";
+        case PIQUANT_ERROR_BLOCKS:
+            return "blocks must be there, with struct_size at least sizeof(piquant_blocks_t), a rank of 1 to "
+                   "PIQUANT_MAX_BLOCK_RANK, a shape, and block sizes of at least 1";
+        case PIQUANT_ERROR_PARAM_DTYPE:
+            return "scale_dtype must be a floating-point dtype, zero_point_dtype an integer dtype of 8 bits or more, "
+                   "and "
+                   "of as many as hold all codes where zero points are computed";
+        case PIQUANT_ERROR_DEVICE: return "the device lacks its function, or did not carry out the call";
     }
     return "unknown status";
 }
@@ -142,22 +181,11 @@ piquant_status_t piquant_check(piquant_dtype_t float_dtype, piquant_dtype_t code
 }
 
 piquant_status_t piquant_context_create(piquant_context_t** context, size_t num_threads) {
-    if (context == nullptr) {
-        return PIQUANT_ERROR_NULL;
-    }
-    if (!piquant::cpu_runs_this_build()) {
-        return PIQUANT_ERROR_CPU;
-    }
-    try {
-        Context* created = nullptr;
-        const piquant_status_t status = Context::create(num_threads, created);
-        if (status == PIQUANT_OK) {
-            *context = reinterpret_cast<piquant_context_t*>(created);
-        }
-        return status;
-    } catch (...) {
-        return PIQUANT_ERROR_MEMORY;
-    }
+    return create(context, num_threads, nullptr);
+}
+
+piquant_status_t piquant_context_create_on_device(piquant_context_t** context, const piquant_device_t* device) {
+    return device == nullptr ? PIQUANT_ERROR_NULL : create(context, 1, device);
 }
 
 piquant_status_t piquant_context_destroy(piquant_context_t* context) {
@@ -237,6 +265,56 @@ piquant_status_t piquant_compute_quant_params(piquant_context_t* context, const 
     return with(context, [=](Context& c) {
         return c.compute_quant_params(in, in_dtype, code_dtype, n, options, *scale, *zero_point);
     });
+}
+
+piquant_status_t piquant_quantize_blocks(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype,
+                                         void* out, piquant_dtype_t out_dtype, const piquant_blocks_t* blocks,
+                                         const void* scale, const void* zero_point, const piquant_options_t* options,
+                                         size_t* bad_block) {
+    return run_blocks(context,
+                      {BlockOperation::quantize, in, out, in_dtype, out_dtype, blocks, const_cast<void*>(scale),
+                       const_cast<void*>(zero_point), options},
+                      bad_block);
+}
+
+piquant_status_t piquant_dequantize_blocks(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype,
+                                           void* out, piquant_dtype_t out_dtype, const piquant_blocks_t* blocks,
+                                           const void* scale, const void* zero_point, const piquant_options_t* options,
+                                           size_t* bad_block) {
+    return run_blocks(context,
+                      {BlockOperation::dequantize, in, out, out_dtype, in_dtype, blocks, const_cast<void*>(scale),
+                       const_cast<void*>(zero_point), options},
+                      bad_block);
+}
+
+piquant_status_t piquant_quantize_dequantize_blocks(piquant_context_t* context, const void* in, void* out,
+                                                    piquant_dtype_t dtype, piquant_dtype_t code_dtype,
+                                                    const piquant_blocks_t* blocks, const void* scale,
+                                                    const void* zero_point, const piquant_options_t* options,
+                                                    size_t* bad_block) {
+    return run_blocks(context,
+                      {BlockOperation::quantize_dequantize, in, out, dtype, code_dtype, blocks,
+                       const_cast<void*>(scale), const_cast<void*>(zero_point), options},
+                      bad_block);
+}
+
+piquant_status_t piquant_compute_quant_params_blocks(piquant_context_t* context, const void* in,
+                                                     piquant_dtype_t in_dtype, piquant_dtype_t code_dtype,
+                                                     const piquant_blocks_t* blocks, const piquant_options_t* options,
+                                                     void* scale, void* zero_point, size_t* bad_block) {
+    return run_blocks(
+        context,
+        {BlockOperation::compute_parameters, in, nullptr, in_dtype, code_dtype, blocks, scale, zero_point, options},
+        bad_block);
+}
+
+piquant_status_t piquant_quantize_dynamic(piquant_context_t* context, const void* in, piquant_dtype_t in_dtype,
+                                          void* out, piquant_dtype_t out_dtype, const piquant_blocks_t* blocks,
+                                          const piquant_options_t* options, void* scale, void* zero_point,
+                                          size_t* bad_block) {
+    return run_blocks(
+        context, {BlockOperation::quantize_dynamic, in, out, in_dtype, out_dtype, blocks, scale, zero_point, options},
+        bad_block);
 }
 
 void piquant_prepare_output(void* memory, size_t bytes) {

@@ -7,16 +7,18 @@
 #include <algorithm>
 #include <memory>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "cpu/caches.hpp"
-#include "cpu/float_environment.hpp"
+#include "cpu/environment.hpp"
 #include "cpu/stores.hpp"
 #include "cpu/usable_cpus.hpp"
 #include "dispatch/dispatch.hpp"
 #include "engine/memory.hpp"
 #include "engine/partition.hpp"
 #include "engine/plan.hpp"
+#include "engine/scratch.hpp"
 #include "engine/tiles.hpp"
 
 namespace piquant {
@@ -26,16 +28,11 @@ namespace {
 // both CPUs share a last-level cache, and at 0.5 to 1 MiB where they do not.
 constexpr size_t default_serial_cutoff = size_t{256} << 10;
 
-void drain_if(bool non_temporal) {
-    if (non_temporal) {
-        drain_stores();
-    }
-}
-
 // Value of an environment variable of digits; false if it is set to anything else.
 bool read_environment(const char* name, size_t lowest, size_t highest, size_t& value) {
-    const char* text = getenv(name);
-    if (text == nullptr || *text == 0) {
+    const std::string given = environment_value(name);
+    const char* const text = given.c_str();
+    if (*text == 0) {
         return true;
     }
     char* end = nullptr;
@@ -50,13 +47,16 @@ bool read_environment(const char* name, size_t lowest, size_t highest, size_t& v
 
 }  // namespace
 
-piquant_status_t Context::create(size_t num_threads, Context*& context) {
+piquant_status_t Context::create(size_t num_threads, const piquant_device_t* device, Context*& context) {
     std::unique_ptr<Context> c(new Context);
+    if (device != nullptr && !c->device_.set(*device)) {
+        return PIQUANT_ERROR_DEVICE;
+    }
     if (const piquant_status_t status = c->set_num_threads(num_threads); status != PIQUANT_OK) {
         return status;
     }
-    const char* limit = getenv("PIQUANT_ISA");
-    const size_t isa = select_isa(cpu_features(), limit != nullptr && *limit != 0 ? limit : nullptr);
+    const std::string limit = environment_value("PIQUANT_ISA");
+    const size_t isa = select_isa(cpu_features(), limit.empty() ? nullptr : limit.c_str());
     size_t cutoff = default_serial_cutoff;
     size_t threshold = 0;
     if (isa == isa_count || !read_environment("PIQUANT_SERIAL_CUTOFF", 0, SIZE_MAX, cutoff) ||
@@ -67,7 +67,7 @@ piquant_status_t Context::create(size_t num_threads, Context*& context) {
     c->table_ = isas[isa].table;
     c->serial_cutoff = cutoff;
     c->last_level_ = last_level_cache(allowed_cpus(), usable_cpus());
-    if (const char* text = getenv("PIQUANT_STREAM_THRESHOLD"); text != nullptr && *text != 0) {
+    if (!environment_value("PIQUANT_STREAM_THRESHOLD").empty()) {
         c->set_stream_threshold(threshold);
     }
     context = c.release();
@@ -101,14 +101,21 @@ piquant_status_t Context::transform(const TransformCall& call) {
     const FloatEnvironment pinned;
     Plan plan;
     const piquant_status_t status = make_plan(*table_.load(std::memory_order_relaxed), call, plan);
-    if (status == PIQUANT_OK && !plan.is_empty) {
-        plan.is_tiled ? run_tiles(plan) : run(plan);
+    if (status != PIQUANT_OK || plan.is_empty) {
+        return status;
     }
-    return status;
+    if (device_.is_there()) {
+        return device_.run(plan, call);
+    }
+    plan.is_tiled ? run_tiles(plan) : run(plan);
+    return PIQUANT_OK;
 }
 
 piquant_status_t Context::compute_quant_params(const void* in, int in_dtype, int code_dtype, size_t n,
                                                const piquant_options_t* options, double& scale, int64_t& zero_point) {
+    if (device_.is_there()) {
+        return PIQUANT_ERROR_CONTEXT;
+    }
     const FloatEnvironment pinned;
     ExtentPlan plan;
     const KernelTable& table = *table_.load(std::memory_order_relaxed);
@@ -131,27 +138,15 @@ StreamThreshold Context::stream_rule() const {
 
 // On lent threads, if there are any.
 Context::Team Context::team_for(size_t traffic, LentThreads& lent) {
-    const size_t cutoff = serial_cutoff.load(std::memory_order_relaxed);
-    const size_t count = traffic < cutoff ? 0 : lent.count();
+    // Lent threads begin and end a call together. That takes 2 to 4 us: two of them and one break even at about 512 KiB,
+    // twice the cut-off, and one that has to wait for its CPU holds up the call for milliseconds.
+    constexpr size_t cutoffs_of_lent = 2;
+    const size_t own_cutoff = serial_cutoff.load(std::memory_order_relaxed);
+    const size_t count = traffic < own_cutoff ? 0 : lent.count();
+    const size_t cutoff = count != 0 ? cutoffs_of_lent * own_cutoff : own_cutoff;
     const size_t threads = count != 0 ? std::min(count, most_lent_threads_) : num_threads();
     Executor& executor = count != 0 ? static_cast<Executor&>(lent) : pool_;
     return {executor, make_schedule(traffic, threads, cutoff, stream_rule())};
-}
-
-// Calls work(begin, end, participant) for all chunks of the partition.
-template <class Work>
-void Context::for_chunks(const Team& team, const Partition& partition, const Work& work) {
-    struct Job {
-        const Partition& partition;
-        const Work& work;
-    } job = {partition, work};
-    team.executor.run(
-        [](void* opaque, size_t chunk, size_t participant) {
-            const auto& j = *static_cast<const Job*>(opaque);
-            const FloatEnvironment pinned;
-            j.work(j.partition.begin(chunk), j.partition.begin(chunk + 1), participant);
-        },
-        &job, partition.chunks, team.schedule.threads, team.schedule.worth_waking);
 }
 
 void Context::run(Plan& plan) {
@@ -185,23 +180,6 @@ void Context::run(Plan& plan) {
                });
 }
 
-// Memory for the tiles of every thread, each from the start of a cache line on.
-class Scratch {
-public:
-    Scratch(const Tiles& tiles, size_t threads)
-        : bytes_(tiles.scratch_bytes()), memory_(new unsigned char[bytes_ * threads + line]) {}
-
-    unsigned char* of(size_t participant) const {
-        unsigned char* const p = memory_.get();
-        return p + (line - reinterpret_cast<uintptr_t>(p) % line) % line + participant * bytes_;
-    }
-
-private:
-    static constexpr size_t line = 64;
-    size_t bytes_;  // whole lines
-    std::unique_ptr<unsigned char[]> memory_;
-};
-
 void Context::run_tiles(Plan& plan) {
     // Non-temporal stores want some lines of output side by side.
     constexpr size_t shortest_run = 1024;
@@ -214,7 +192,7 @@ void Context::run_tiles(Plan& plan) {
     LentThreads lent(plan.threads);
     const Team team = team_for(plan.traffic(), lent);
     const Schedule& s = team.schedule;
-    const Scratch scratch(tiles, s.threads);
+    const Scratch scratch(tiles.scratch_bytes(), s.threads);
     plan.args.non_temporal = s.is_far && tiles.direct_output() >= shortest_run;
     plan.args.prefetch_distance = std::min(s.prefetch_distance, tiles.direct_input() / ends_per_line / 64 * 64);
     for_chunks(team, partition_tiles(tiles.count(), s.traffic, s.threads),
@@ -252,7 +230,7 @@ Extent Context::extent_of(const ExtentPlan& plan) {
                    });
     } else {
         const Tiles tiles(plan.lines, *plan.row_kernels, plan.in, plan.in, false, false);
-        const Scratch scratch(tiles, s.threads);
+        const Scratch scratch(tiles.scratch_bytes(), s.threads);
         for_chunks(team, partition_tiles(tiles.count(), s.traffic, s.threads),
                    [&](size_t begin, size_t end, size_t participant) {
                        tiles.run(begin, end, scratch.of(participant), s.prefetch_distance != 0,

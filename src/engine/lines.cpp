@@ -119,7 +119,19 @@ bool continues(const Lines& lines, const Dimension& outer, const Dimension& inne
         }
         return outer_stride == inner_stride * static_cast<ptrdiff_t>(inner.size);
     };
-    return side(lines.in, outer.in, inner.in) && (!lines.has_out || side(lines.out, outer.out, inner.out));
+    return side(lines.in, outer.in, inner.in) && (!lines.has_out || side(lines.out, outer.out, inner.out)) &&
+           (inner.is_whole() || (outer.block == 1 && inner.size % inner.block == 0));
+}
+
+// Both as one: a block of the outer dimension is that many of the inner one, or they are blocks of the inner one, in a row.
+Dimension merged(const Dimension& outer, const Dimension& inner) {
+    Dimension d = inner;
+    d.size = outer.size * inner.size;
+    if (inner.is_whole()) {
+        d.block = outer.block * inner.size;
+        d.parameters = outer.parameters;
+    }
+    return d;
 }
 
 // Makes the output's stride positive, or the input's, where there is no output.
@@ -173,6 +185,8 @@ piquant_status_t read_lines(const piquant_options_t& layout, size_t n, const voi
         dim.in = layout.in_strides != nullptr ? layout.in_strides[d] : contiguous(lines.in);
         dim.out = !lines.has_out ? 0 : layout.out_strides != nullptr ? layout.out_strides[d] : contiguous(lines.out);
         dim.index = inner;
+        dim.block = dim.size;
+        dim.parameters = 0;
         inner *= dim.size;
     }
     Reach reach;
@@ -189,6 +203,23 @@ piquant_status_t read_lines(const piquant_options_t& layout, size_t n, const voi
     return are_apart(lines) || (in_place && same_places(lines)) ? PIQUANT_OK : PIQUANT_ERROR_OVERLAP;
 }
 
+size_t bytes_of(const Lines& lines, const Side& side, ptrdiff_t Dimension::* stride, uintptr_t& begin) {
+    Reach reach;
+    reach_of(lines, side, stride, 0, reach);
+    begin = reinterpret_cast<uintptr_t>(side.base) - reach.below;
+    return reach.below + reach.above;
+}
+
+void set_blocks(Lines& lines, const size_t* block_size) {
+    size_t parameters = 1;
+    for (int d = lines.rank - 1; d >= 0; --d) {
+        Dimension& dim = lines.dims[d];
+        dim.block = std::min(block_size[d], dim.size);
+        dim.parameters = parameters;
+        parameters *= dim.blocks();
+    }
+}
+
 void merge_dimensions(Lines& lines, bool any_order) {
     const int fixed = lines.is_packed() ? 1 : 0;  // the last dimension stays where it is
     Dimension* const begin = lines.dims;
@@ -199,7 +230,8 @@ void merge_dimensions(Lines& lines, bool any_order) {
         packed.out = lines.out.format.bytes;
     }
     // Dimensions of one element say nothing; nor do repetitions, where only the extent of the data is asked for.
-    end = std::remove_if(begin, end, [&](const Dimension& d) { return d.size == 1 || (!lines.has_out && d.in == 0); });
+    end = std::remove_if(
+        begin, end, [&](const Dimension& d) { return d.size == 1 || (!lines.has_out && d.in == 0 && d.is_whole()); });
     if (any_order) {
         std::for_each(begin, end, [&](Dimension& d) { turn_forward(lines, d); });
         // An insertion sort: few dimensions, and no memory of its own, as std::stable_sort takes with each call.
@@ -213,14 +245,15 @@ void merge_dimensions(Lines& lines, bool any_order) {
     if (fixed != 0) {
         *end++ = packed;
     } else if (end == begin) {
-        *end++ = {1, static_cast<ptrdiff_t>(lines.in.format.bytes), static_cast<ptrdiff_t>(lines.out.format.bytes), 1};
+        *end++ = {
+            1, static_cast<ptrdiff_t>(lines.in.format.bytes), static_cast<ptrdiff_t>(lines.out.format.bytes), 1, 1, 0};
     }
     lines.rank = static_cast<int>(end - begin);
     for (int d = lines.rank - 2; d >= 0; --d) {
         Dimension& outer = lines.dims[d];
         Dimension& inner = lines.dims[d + 1];
         if (continues(lines, outer, inner) && (any_order || outer.index == inner.index * inner.size)) {
-            inner.size *= outer.size;
+            inner = merged(outer, inner);
             std::move(&inner, lines.dims + lines.rank, &outer);
             --lines.rank;
         }

@@ -1,7 +1,9 @@
 // Where the elements of a call lie: dimensions with byte strides for the input and the output.
 //
 // Dimensions merge until as few as possible are left. A call on contiguous arrays is one line of n elements, whatever
-// its shape; every second row of a matrix is two dimensions. Rows of packed codes merge only if each fills its bytes.
+// its shape; every second row of a matrix is two dimensions. Rows of packed codes merge only if each fills its bytes;
+// and dimensions of blocks, only if the blocks of what they become are all of one size, but for the last: a scale for each row
+// of a matrix makes one line with blocks of a row.
 #pragma once
 
 #include <piquant/quant.h>
@@ -16,9 +18,14 @@ namespace piquant {
 
 struct Dimension {
     size_t size;
-    ptrdiff_t in;    // bytes between neighbours in the input
-    ptrdiff_t out;   // and in the output
-    uint64_t index;  // elements between neighbours in row-major order, which random words follow
+    ptrdiff_t in;       // bytes between neighbours in the input
+    ptrdiff_t out;      // and in the output
+    uint64_t index;     // elements between neighbours in row-major order, which random words follow
+    size_t block;       // neighbours that share a parameter, at most size: all of them, where a call has one scale
+    size_t parameters;  // entries between the parameters of neighbouring blocks
+
+    bool is_whole() const { return block == size; }
+    size_t blocks() const { return (size + block - 1) / block; }
 };
 
 // One of the two arrays of a call.
@@ -71,6 +78,12 @@ struct Lines {
 // is null for calls without an output, whose strides are 0 then. Throws std::bad_alloc.
 piquant_status_t read_lines(const piquant_options_t& layout, size_t n, const void* in, DType in_dtype, void* out,
                             DType out_dtype, bool in_place, Lines& lines);
+
+// Bytes from the first to the last that a side's elements take, which fit the address space; and where they begin.
+size_t bytes_of(const Lines& lines, const Side& side, ptrdiff_t Dimension::* stride, uintptr_t& begin);
+
+// Cuts the dimensions into blocks. Before dimensions merge.
+void set_blocks(Lines& lines, const size_t* block_size);
 
 // Leaves as few dimensions as possible. In `any_order`, elements may be visited in another order than row-major.
 void merge_dimensions(Lines& lines, bool any_order);

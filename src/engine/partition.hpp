@@ -30,9 +30,10 @@ inline size_t chunk_count(size_t traffic, size_t threads) {
     return count < threads ? std::max<size_t>(count, 1) : count - count % threads;
 }
 
-// Chunks of whole tiles; elements of the partition are tiles.
+// Chunks of whole tiles; elements of the partition are tiles. A thread alone has one chunk: what is made at the start of
+// each is made once.
 inline Partition partition_tiles(size_t tiles, size_t traffic, size_t threads) {
-    const size_t count = chunk_count(traffic, threads);
+    const size_t count = threads == 1 ? 1 : chunk_count(traffic, threads);
     const size_t step = (tiles + count - 1) / count;
     return {tiles, 0, step, (tiles + step - 1) / step};
 }

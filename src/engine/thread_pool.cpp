@@ -10,6 +10,7 @@
 
 #include "cpu/pause.hpp"
 #include "cpu/placement.hpp"
+#include "cpu/sleep.hpp"
 #include "cpu/usable_cpus.hpp"
 
 #if !defined(_WIN32)
@@ -218,7 +219,7 @@ bool ThreadPool::wake(Worker& w) {
     if (w.asleep.load(std::memory_order_seq_cst) == 0 || w.asleep.exchange(0, std::memory_order_seq_cst) == 0) {
         return false;
     }
-    w.asleep.notify_one();
+    wake_sleeper(w.asleep);
     return true;
 }
 
@@ -245,7 +246,7 @@ uint32_t ThreadPool::await_ticket(Worker& self, uint32_t seen) {
             return ticket;
         }
         // Woken for the ticket that it has, by someone who was slow to do it, it reports itself again.
-        self.asleep.wait(1, std::memory_order_acquire);
+        sleep_while(self.asleep, 1);
     }
 }
 

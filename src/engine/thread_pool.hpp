@@ -47,8 +47,10 @@ private:
     friend struct ForkRegistry;
     struct alignas(64) Worker {
         std::thread thread;
-        std::atomic<uint32_t> asleep{0};  // 1: it waits for a change of this, or is about to, and nobody woke it yet
-        std::atomic<int> cpu{-1};         // where it went to sleep
+        // 1: it waits for a change of this, or is about to, and nobody woke it yet. Of the one type that libc++ waits on by
+        // its own address: others share what they wait on, so that workers would wake who should sleep on.
+        std::atomic<int32_t> asleep{0};
+        std::atomic<int> cpu{-1};  // where it went to sleep
     };
 
     void abandon_after_fork();

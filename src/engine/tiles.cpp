@@ -40,7 +40,7 @@ bool are_copied(const Lines& lines) {
 }
 
 Tiles::Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType out, bool reads_output,
-             bool consecutive_words)
+             bool consecutive_words, size_t most_elements)
     : lines_(lines),
       row_kernels_(row_kernels),
       in_access_(access_of(in)),
@@ -54,7 +54,7 @@ Tiles::Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType 
     }
     const Dimension& last = lines.last();
     columns_ = last;
-    rows_ = {1, 0, 0, 0};
+    rows_ = {1, 0, 0, 0, 1, 0};
     row_dimension_ = -1;
     const bool in_dense = lines.in_is_dense(last);
     const bool out_dense = lines.out_is_dense(last);
@@ -84,10 +84,11 @@ Tiles::Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType 
         const auto element_bytes = [&](Access access, const Side& side) {
             return access >= Access::packed ? size_t{1} : size_t{side.format.bytes};
         };
-        const size_t elements =
+        const size_t elements = std::min(
+            most_elements,
             tile_bytes /
-            std::max(in_dense && in_access_ == Access::elements ? 1 : element_bytes(in_access_, lines.in),
-                     out_dense && out_access_ == Access::elements ? 1 : element_bytes(out_access_, lines.out));
+                std::max(in_dense && in_access_ == Access::elements ? 1 : element_bytes(in_access_, lines.in),
+                         out_dense && out_access_ == Access::elements ? 1 : element_bytes(out_access_, lines.out)));
         // Random words cost some time for each line of a tile, so that these are longer then.
         const size_t side = consecutive_words ? 4 * square : square;
         const size_t most_columns = along_rows_ ? std::max(side, elements / rows_.size) : elements;
@@ -151,6 +152,7 @@ Tiles::Unit Tiles::unit(size_t number) const {
     ptrdiff_t in = r * rows_.in + bytes_to(lines_.in, columns_.in);
     ptrdiff_t out = lines_.has_out ? r * rows_.out + bytes_to(lines_.out, columns_.out) : 0;
     uint64_t index = row * rows_.index + column * columns_.index;
+    size_t parameters = 0;
     for (int d = lines_.rank - 2; d >= 0; --d) {
         if (d == row_dimension_) {
             continue;
@@ -161,9 +163,16 @@ Tiles::Unit Tiles::unit(size_t number) const {
         in += static_cast<ptrdiff_t>(at) * dim.in;
         out += static_cast<ptrdiff_t>(at) * dim.out;
         index += at * dim.index;
+        parameters += at / dim.block * dim.parameters;
     }
-    return {lines_.in.base + in, lines_.out.base + (lines_.has_out ? out : 0), index,
-            std::min(tile_rows_, rows_.size - row), std::min(tile_columns_, columns_.size - column)};
+    return {lines_.in.base + in,
+            lines_.out.base + (lines_.has_out ? out : 0),
+            index,
+            std::min(tile_rows_, rows_.size - row),
+            std::min(tile_columns_, columns_.size - column),
+            row,
+            column,
+            parameters};
 }
 
 // The prefetchers of a processor follow a line to its end and know nothing of the next one. Until they have found it,

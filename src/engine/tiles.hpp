@@ -33,9 +33,9 @@ bool are_copied(const Lines& lines);
 class Tiles {
 public:
     // `lines` are merged; `code` is the type of the codes, if a side has any. What `lines` says of an output is ignored
-    // where there is none.
+    // where there is none. Tiles that are copied have at most `most_elements`.
     Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType out, bool reads_output,
-          bool consecutive_words);
+          bool consecutive_words, size_t most_elements = SIZE_MAX);
 
     size_t count() const { return tiles_; }
     size_t scratch_bytes() const { return in_bytes_ + out_bytes_ + spare_bytes_; }
@@ -43,16 +43,33 @@ public:
     size_t direct_input() const;
     size_t direct_output() const;
 
+    // Most elements of a tile.
+    size_t elements() const { return tile_rows_ * tile_columns_ * units_per_tile_; }
+
     // Calls kernel(in, out, n, index) for all elements of tiles begin .. end - 1; index is that of the first one in
     // row-major order, and those of the others follow it if `consecutive_words`. `scratch` is for this thread alone, 64-byte
     // aligned. `prefetches`: no near cache holds the input.
     template <class Call>
     void run(size_t begin, size_t end, unsigned char* scratch, bool prefetches, const Call& kernel) const {
+        const auto anywhere = [&](const unsigned char* in, unsigned char* out, size_t n, uint64_t index, size_t) {
+            kernel(in, out, n, index);
+        };
         for (size_t t = begin; t < end; ++t) {
             if (prefetches && t + 1 < end && in_access_ == Access::direct) {
                 prefetch_start(t + 1);
             }
-            run_tile(t, scratch, kernel);
+            run_tile(t, scratch, [](const Unit&, size_t) {}, anywhere);
+        }
+    }
+
+    // The same where blocks have parameters: before a tile is handed to kernel(in, out, n, index, first), its element
+    // `first` on, parameters(first, count, number) says which parameter serves `count` elements from element `first` of
+    // the tile on.
+    template <class Parameters, class Call>
+    void run_blocks(size_t begin, size_t end, unsigned char* scratch, const Parameters& parameters,
+                    const Call& kernel) const {
+        for (size_t t = begin; t < end; ++t) {
+            run_tile(t, scratch, [&](const Unit& u, size_t first) { for_parameters(u, first, parameters); }, kernel);
         }
     }
 
@@ -64,7 +81,26 @@ private:
         uint64_t index;
         size_t rows;
         size_t columns;
+        size_t first_row;
+        size_t first_column;
+        size_t parameters;  // at that place of the other dimensions
     };
+
+    template <class Parameters>
+    void for_parameters(const Unit& u, size_t first, const Parameters& parameters) const {
+        for (size_t r = u.first_row; r < u.first_row + u.rows; ++r) {
+            const size_t of_row = u.parameters + r / rows_.block * rows_.parameters;
+            const size_t end = u.first_column + u.columns;
+            for (size_t c = u.first_column; c < end;) {
+                const size_t block = c / columns_.block;
+                const size_t next = (block + 1) * columns_.block;
+                const size_t count = (next < end ? next : end) - c;
+                parameters(first, count, of_row + block * columns_.parameters);
+                first += count;
+                c += count;
+            }
+        }
+    }
 
     Unit unit(size_t number) const;
     void prefetch_start(size_t t) const;
@@ -72,8 +108,8 @@ private:
     void load_output(const Unit& u, unsigned char* tile, unsigned char* spare) const;
     void store_output(const Unit& u, unsigned char* tile, unsigned char* spare) const;
 
-    template <class Call>
-    void run_tile(size_t t, unsigned char* scratch, const Call& kernel) const {
+    template <class Prepare, class Call>
+    void run_tile(size_t t, unsigned char* scratch, const Prepare& prepare, const Call& kernel) const {
         const size_t first = t * units_per_tile_;
         const size_t last = first + units_per_tile_ < units_ ? first + units_per_tile_ : units_;
         const Unit start = unit(first);
@@ -82,6 +118,7 @@ private:
         unsigned char* const spare = spare_bytes_ != 0 ? out_tile + out_bytes_ : nullptr;
         size_t n = 0;
         for_units(start, first, last, [&](const Unit& u) {
+            prepare(u, n);
             if (in_access_ != Access::direct) {
                 load_input(u, in_tile + n * in_size_, spare);
             }
@@ -93,12 +130,12 @@ private:
         const unsigned char* const in = in_access_ == Access::direct ? start.in : in_tile;
         unsigned char* const out = out_access_ == Access::direct ? start.out : out_tile;
         if (words_follow_) {
-            kernel(in, out, n, start.index);
+            kernel(in, out, n, start.index, size_t{0});
         } else {
             size_t done = 0;  // random words follow the rows one by one
             for_units(start, first, last, [&](const Unit& u) {
                 for (size_t r = 0; r < u.rows; ++r, done += u.columns) {
-                    kernel(in + done * in_size_, out + done * out_size_, u.columns, u.index + r * row_index_);
+                    kernel(in + done * in_size_, out + done * out_size_, u.columns, u.index + r * row_index_, done);
                 }
             });
         }

@@ -1,6 +1,7 @@
 #include "engine/validate.hpp"
 
 #include <float.h>
+#include <stddef.h>
 
 #include <algorithm>
 
@@ -21,22 +22,22 @@ PIQUANT_INLINE bool read_code(int64_t given, const DTypeInfo& type, uint64_t& co
     return type.bits == 64 || (given >= 0 || type.is_signed ? within(code, type) : false);
 }
 
-// A later version's options are larger, and what they ask for beyond ours must be nothing. No version's are as large as
-// `most`: such a size was never written, and what lies behind the options is not ours to read.
-bool is_readable(const piquant_options_t& options) {
-    constexpr size_t most = 4096;
-    if (options.struct_size < sizeof options || options.struct_size > most) {
-        return false;
-    }
-    const auto* bytes = reinterpret_cast<const unsigned char*>(&options);
-    return std::all_of(bytes + sizeof options, bytes + options.struct_size, [](unsigned char b) { return b == 0; });
-}
-
 bool is_whole(const piquant_threads_t& threads) {
     return threads.struct_size >= sizeof threads && threads.count != nullptr && threads.run != nullptr;
 }
 
 }  // namespace
+
+// No version's struct is as large as `most`: such a size was never written, and what lies behind it is not ours to read.
+bool is_readable(const void* given, size_t struct_size, size_t first, size_t known) {
+    constexpr size_t most = 4096;
+    if (struct_size < first || struct_size > most) {
+        return false;
+    }
+    const auto* bytes = static_cast<const unsigned char*>(given);
+    return std::all_of(bytes + std::min(known, struct_size), bytes + struct_size,
+                       [](unsigned char b) { return b == 0; });
+}
 
 bool is_float_dtype(int dtype) {
     return dtype >= 0 && dtype < float_count;
@@ -48,13 +49,21 @@ bool is_code_dtype(int dtype) {
 
 piquant_status_t read_options(const piquant_options_t* options, DType code, CallOptions& result) {
     const DTypeInfo& type = info(code);
-    result = {
-        Round::nearest, Reduce::set, code_min(type.bits, type.is_signed), code_max(type.bits, type.is_signed), 0, 0,
-        false,          nullptr};
+    result = {Round::nearest,
+              Reduce::set,
+              code_min(type.bits, type.is_signed),
+              code_max(type.bits, type.is_signed),
+              0,
+              0,
+              false,
+              false,
+              nullptr};
     if (options == nullptr) {
         return PIQUANT_OK;
     }
-    if (!is_readable(*options) || (options->threads != nullptr && !is_whole(*options->threads))) {
+    constexpr size_t first = offsetof(piquant_options_t, nan_scales);
+    if (!is_readable(options, options->struct_size, first, sizeof *options) ||
+        (options->threads != nullptr && !is_whole(*options->threads))) {
         return PIQUANT_ERROR_OPTIONS;
     }
     const int round = static_cast<int>(options->round_mode);
@@ -75,6 +84,7 @@ piquant_status_t read_options(const piquant_options_t* options, DType code, Call
     result.seed = options->seed;
     result.offset = options->offset;
     result.symmetric = options->symmetric != 0;
+    result.nan_scales = options->struct_size >= sizeof *options && options->nan_scales != 0;
     result.threads = options->threads;
     return PIQUANT_OK;
 }

@@ -17,11 +17,16 @@ struct CallOptions {
     uint64_t seed;
     uint64_t offset;
     bool symmetric;
+    bool nan_scales;
     const piquant_threads_t* threads;
 };
 
 bool is_float_dtype(int dtype);
 bool is_code_dtype(int dtype);
+
+// Whether a struct of the caller has all fields that the first version had. A later version's is larger than the one that is
+// known here, and what it asks for beyond that must be nothing.
+bool is_readable(const void* given, size_t struct_size, size_t first, size_t known);
 
 // `options` may be null.
 piquant_status_t read_options(const piquant_options_t* options, DType code, CallOptions& result);
