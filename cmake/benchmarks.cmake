@@ -18,18 +18,18 @@ set_target_properties(piquant_names PROPERTIES OUTPUT_NAME piquant LIBRARY_OUTPU
 add_library(piquant_session OBJECT EXCLUDE_FROM_ALL
   benchmarks/native/session.cpp
   src/cpu/placement.cpp
+  src/cpu/sleep.cpp
   src/cpu/usable_cpus.cpp
   src/engine/thread_pool.cpp
   src/engine/validate.cpp)
 target_link_libraries(piquant_session PRIVATE piquant_flags)
-nanobind_add_module(piquant_bench NB_STATIC NOMINSIZE
+nanobind_add_module(piquant_bench NB_STATIC NOMINSIZE NB_SUPPRESS_WARNINGS
   benchmarks/native/module.cpp
   $<TARGET_OBJECTS:piquant_session>
   $<TARGET_OBJECTS:piquant_traffic>
   ${PIQUANT_TRAFFIC_OBJECTS})
 target_include_directories(piquant_bench PRIVATE src include)
-target_link_libraries(piquant_bench PRIVATE piquant_names Threads::Threads)
-target_compile_options(piquant_bench PRIVATE $<$<BOOL:${PIQUANT_WERROR}>:-Werror>)
+target_link_libraries(piquant_bench PRIVATE piquant_names piquant_warnings Threads::Threads)
 set_target_properties(piquant_bench PROPERTIES OUTPUT_NAME _native LIBRARY_OUTPUT_DIRECTORY piquant_bench)
 nanobind_add_stub(piquant_bench_stub MODULE _native OUTPUT piquant_bench/_native.pyi
                   PYTHON_PATH $<TARGET_FILE_DIR:piquant_bench> DEPENDS piquant_bench)

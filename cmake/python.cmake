@@ -5,23 +5,28 @@ endif()
 find_package(Python 3.10 REQUIRED COMPONENTS Interpreter Development.Module)
 find_package(nanobind CONFIG REQUIRED)
 
-nanobind_add_module(_native NB_STATIC NOMINSIZE
+# In a free-threaded Python the module leaves the interpreter's lock off.
+nanobind_add_module(_native NB_STATIC NOMINSIZE FREE_THREADED NB_SUPPRESS_WARNINGS
   python/src/import.cpp
   python/src/module.cpp
   python/src/arguments.cpp
+  python/src/blocks.cpp
   python/src/calls.cpp
   python/src/context.cpp
+  python/src/device.cpp
   python/src/errors.cpp
   python/src/face.cpp
   python/src/match.cpp
   python/src/output.cpp
+  python/src/messages.cpp
+  python/src/params.cpp
   python/src/arrays.cpp
   python/src/buffers.cpp
   python/src/tensors.cpp
   python/src/threads.cpp)
 set_source_files_properties(python/src/import.cpp PROPERTIES COMPILE_OPTIONS "${PIQUANT_BASELINE_FLAGS}")
-target_link_libraries(_native PRIVATE piquant ${CMAKE_DL_LIBS})
-target_compile_options(_native PRIVATE ${PIQUANT_FLOAT_FLAGS} $<$<BOOL:${PIQUANT_WERROR}>:-Werror>)
+target_link_libraries(_native PRIVATE piquant piquant_warnings ${CMAKE_DL_LIBS})
+target_compile_options(_native PRIVATE ${PIQUANT_FLOAT_FLAGS})
 target_link_options(_native PRIVATE ${PIQUANT_FLOAT_LINK_FLAGS})
 set_target_properties(_native PROPERTIES INSTALL_RPATH "$ORIGIN/lib")
 if(APPLE)

@@ -1,12 +1,15 @@
-# Cross build for a system without a machine of it at hand, by the Clang that the Python package ziglang brings together
-# with the headers and libraries of other systems. It shows that everything compiles and links, and no more.
+# Build for a system without a machine of it at hand, by the Clang that the Python package ziglang brings together with the
+# headers and libraries of other systems. It shows that everything compiles and links; with musl, it also runs.
 #   cmake -S . -B build-macos -DCMAKE_TOOLCHAIN_FILE=cmake/zig.cmake -DPIQUANT_ZIG=<path of zig> \
-#         -DPIQUANT_ZIG_TARGET=aarch64-macos|x86_64-windows-gnu
+#         -DPIQUANT_ZIG_TARGET=aarch64-macos|x86_64-windows-gnu|x86_64-linux-musl
 set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES PIQUANT_ZIG PIQUANT_ZIG_TARGET)
 if(PIQUANT_ZIG_TARGET MATCHES "^([^-]+)-macos")
   set(CMAKE_SYSTEM_NAME Darwin)
 elseif(PIQUANT_ZIG_TARGET MATCHES "^([^-]+)-windows")
   set(CMAKE_SYSTEM_NAME Windows)
+elseif(PIQUANT_ZIG_TARGET MATCHES "^([^-]+)-linux-musl")
+  # This machine runs static programs of it. Its own GoogleTest is of another C library.
+  set(CMAKE_DISABLE_FIND_PACKAGE_GTest ON)
 else()
   message(FATAL_ERROR "PIQUANT_ZIG_TARGET is ${PIQUANT_ZIG_TARGET}")
 endif()

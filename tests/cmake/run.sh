@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the library with compiler flags from outside that would change its results, or set flush-to-zero in every process
-# that loads it, and calls it. Of the instruction sets the scalar one is enough.
+# that loads it, and calls it. Of the instruction sets the scalar one is enough. And tries to build it without a compiler,
+# and for a big-endian machine.
 #
 #   tests/cmake/run.sh
 set -eu
@@ -19,6 +20,14 @@ done
 if (unset CXX CC && PATH=$work/bin configure none); then exit 1; fi
 tr -s '\n ' ' ' <"$work/log" | grep -q 'needs a C++20 compiler.*apt install g++' || { cat "$work/log"; exit 1; }
 echo 'a missing compiler is said to be missing'
+
+# Bytes in the other order: refused by CMake, and by the sources where another build system compiles them.
+if CMAKE_TOOLCHAIN_FILE=$here/big_endian.cmake configure big_endian; then exit 1; fi
+tr -s '\n ' ' ' <"$work/log" | grep -q 'needs a little-endian machine: s390x' || { cat "$work/log"; exit 1; }
+if ${CXX:-c++} -std=c++20 -I"$here/../../src" -I"$here/../../include" -U__BYTE_ORDER__ -D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__ \
+    -w -fsyntax-only "$here/../../src/engine/validate.cpp" 2>"$work/log"; then exit 1; fi
+grep -q 'needs a little-endian machine' "$work/log" || { cat "$work/log"; exit 1; }
+echo 'a big-endian machine is refused'
 
 # Each flag is named, and compiles nothing. Those that this compiler does not know stop CMake before it comes to us.
 flags=
