@@ -249,11 +249,131 @@ static void layouts(piquant_context_t* context) {
     CHECK(lowest == -8 && highest == 7);
 }
 
+/* A scale and a zero point for each half of two rows: given, found, and found while quantizing. */
+static void blocks(piquant_context_t* context) {
+    const float in[2][4] = {{0.0f, 15.0f, -2.0f, 13.0f}, {0.0f, 0.0f, -7.5f, 22.5f}};
+    const unsigned char codes_expected[4] = {0xf0, 0xf0, 0x00, 0xf0};
+    const float scales_expected[4] = {1.0f, 1.0f, 1.0f, 2.0f};
+    const unsigned char zeros_expected[4] = {0, 2, 0, 4};
+    const float back_expected[2][4] = {{0.0f, 15.0f, -2.0f, 13.0f}, {0.0f, 0.0f, -8.0f, 22.0f}};
+    const size_t shape[] = {2, 4};
+    const size_t block_size[] = {1, 2};
+    const size_t no_block_size[] = {1, 0};
+    const float not_finite[2][4] = {{0, 1, 2, 3}, {4, 5, 6, (float)INFINITY}};
+    float scales[4] = {0};
+    unsigned char zeros[4] = {9, 9, 9, 9};
+    unsigned char codes[4] = {0};
+    float back[2][4];
+    float fused[2][4];
+    size_t bad_block = 99;
+    piquant_blocks_t blocks = {sizeof(piquant_blocks_t), 2, NULL, NULL, PIQUANT_FLOAT32, PIQUANT_UINT8, 0};
+    blocks.shape = shape;
+    blocks.block_size = block_size;
+
+#define PARAMETERS &blocks, scales, zeros, NULL, &bad_block
+    EXPECT(PIQUANT_OK, piquant_compute_quant_params_blocks(context, in, PIQUANT_FLOAT32, PIQUANT_UINT4, &blocks, NULL,
+                                                           scales, zeros, &bad_block));
+    CHECK(memcmp(scales, scales_expected, sizeof scales) == 0);
+    CHECK(memcmp(zeros, zeros_expected, sizeof zeros) == 0);
+    EXPECT(PIQUANT_OK, piquant_quantize_blocks(context, in, PIQUANT_FLOAT32, codes, PIQUANT_UINT4, PARAMETERS));
+    CHECK(memcmp(codes, codes_expected, sizeof codes) == 0);
+    EXPECT(PIQUANT_OK, piquant_dequantize_blocks(context, codes, PIQUANT_UINT4, back, PIQUANT_FLOAT32, PARAMETERS));
+    CHECK(memcmp(back, back_expected, sizeof back) == 0);
+    EXPECT(PIQUANT_OK,
+           piquant_quantize_dequantize_blocks(context, in, fused, PIQUANT_FLOAT32, PIQUANT_UINT4, PARAMETERS));
+    CHECK(memcmp(fused, back, sizeof fused) == 0);
+    memset(scales, 0, sizeof scales);
+    memset(zeros, 9, sizeof zeros);
+    memset(codes, 9, sizeof codes);
+    EXPECT(PIQUANT_OK, piquant_quantize_dynamic(context, in, PIQUANT_FLOAT32, codes, PIQUANT_UINT4, &blocks, NULL,
+                                                scales, zeros, &bad_block));
+    CHECK(memcmp(scales, scales_expected, sizeof scales) == 0);
+    CHECK(memcmp(zeros, zeros_expected, sizeof zeros) == 0);
+    CHECK(memcmp(codes, codes_expected, sizeof codes) == 0);
+    CHECK(bad_block == 99);
+
+    EXPECT(PIQUANT_ERROR_NOT_FINITE, piquant_quantize_dynamic(context, not_finite, PIQUANT_FLOAT32, codes,
+                                                              PIQUANT_UINT4, &blocks, NULL, scales, zeros, &bad_block));
+    CHECK(bad_block == 3);
+    scales[2] = 0;
+    memcpy(codes, codes_expected, sizeof codes);
+    EXPECT(PIQUANT_ERROR_SCALE,
+           piquant_quantize_blocks(context, in, PIQUANT_FLOAT32, codes, PIQUANT_UINT4, PARAMETERS));
+    CHECK(bad_block == 2);
+    zeros[1] = 16;
+    scales[2] = 1;
+    EXPECT(PIQUANT_ERROR_ZERO_POINT,
+           piquant_quantize_blocks(context, in, PIQUANT_FLOAT32, codes, PIQUANT_UINT4, PARAMETERS));
+    CHECK(bad_block == 1);
+    blocks.zero_point_dtype = PIQUANT_UINT4;
+    EXPECT(PIQUANT_ERROR_PARAM_DTYPE,
+           piquant_quantize_blocks(context, in, PIQUANT_FLOAT32, codes, PIQUANT_UINT4, PARAMETERS));
+    blocks.zero_point_dtype = PIQUANT_UINT8;
+    blocks.block_size = no_block_size;
+    EXPECT(PIQUANT_ERROR_BLOCKS,
+           piquant_quantize_blocks(context, in, PIQUANT_FLOAT32, codes, PIQUANT_UINT4, PARAMETERS));
+#undef PARAMETERS
+    CHECK(memcmp(codes, codes_expected, sizeof codes) == 0);
+}
+
 /* Started again by run.sh with a bad variable. */
 static void environment(void) {
     piquant_context_t* context = NULL;
     EXPECT(PIQUANT_ERROR_ENVIRONMENT, piquant_context_create(&context, 0));
     CHECK(context == NULL);
+}
+
+static piquant_status_t look_at_plan(void* self, const piquant_plan_t* plan) {
+    piquant_plan_t* const seen = (piquant_plan_t*)self;
+    CHECK(plan->struct_size == sizeof *plan && plan->rank == 1 && plan->dimensions[0].size == plan->n);
+    CHECK(plan->dimensions[0].in_stride == 4 && plan->dimensions[0].out_stride == 1);
+    CHECK(plan->dimensions[0].block == (plan->blocks == 0 ? 6 : 3) && plan->quant_min == -128 &&
+          plan->quant_max == 127);
+    *seen = *plan;
+    return plan->seed == 13 ? PIQUANT_ERROR_DEVICE : PIQUANT_OK;
+}
+
+static void devices(void) {
+    piquant_plan_t seen;
+    piquant_device_t device = {sizeof device, look_at_plan, NULL};
+    piquant_context_t* context = NULL;
+    const size_t shape[2] = {2, 3}, block_size[2] = {1, 3};
+    piquant_blocks_t rows = {sizeof rows, 2, NULL, NULL, PIQUANT_FLOAT16, PIQUANT_INT8, 5};
+    piquant_options_t options = PIQUANT_OPTIONS_INIT;
+    /* Addresses of nothing: the library reads none of them. */
+    const void* const in = (const void*)(uintptr_t)4096;
+    void *const out = (void*)(uintptr_t)8192, *const scales = (void*)(uintptr_t)12288;
+    double scale = 0;
+    int64_t zero_point = 0;
+    memset(&seen, 0, sizeof seen);
+    EXPECT(PIQUANT_ERROR_NULL, piquant_context_create_on_device(&context, NULL));
+    EXPECT(PIQUANT_ERROR_NULL, piquant_context_create_on_device(NULL, &device));
+    device.run = NULL;
+    EXPECT(PIQUANT_ERROR_DEVICE, piquant_context_create_on_device(&context, &device));
+    device.run = look_at_plan;
+    device.self = &seen;
+    EXPECT(PIQUANT_OK, piquant_context_create_on_device(&context, &device));
+    EXPECT(PIQUANT_OK, piquant_quantize(context, in, PIQUANT_FLOAT32, out, PIQUANT_INT8, 6, 0.25, -7, &options));
+    CHECK(seen.operation == PIQUANT_QUANTIZE && seen.in == in && seen.out == out && seen.n == 6 && seen.blocks == 0);
+    CHECK(seen.scale == 0.25 && seen.inverse == 4 && seen.zero_point == -7 && seen.offset == 0);
+    rows.shape = shape;
+    rows.block_size = block_size;
+    EXPECT(PIQUANT_OK, piquant_quantize_dynamic(context, in, PIQUANT_FLOAT32, out, PIQUANT_INT8, &rows, &options,
+                                                scales, (char*)scales + 64, NULL));
+    CHECK(seen.operation == PIQUANT_QUANTIZE_DYNAMIC && seen.blocks == 2 && seen.scales == scales);
+    CHECK(seen.scale_dtype == PIQUANT_FLOAT16 && seen.dimensions != NULL);
+    seen.n = 0;
+    EXPECT(PIQUANT_OK, piquant_quantize(context, in, PIQUANT_FLOAT32, out, PIQUANT_INT8, 0, 0.25, 0, &options));
+    EXPECT(PIQUANT_ERROR_OVERLAP,
+           piquant_quantize(context, in, PIQUANT_FLOAT32, (void*)(uintptr_t)4100, PIQUANT_INT8, 6, 0.25, 0, &options));
+    EXPECT(PIQUANT_ERROR_SCALE, piquant_quantize(context, in, PIQUANT_FLOAT32, out, PIQUANT_INT8, 6, 0.0, 0, &options));
+    CHECK(seen.n == 0);
+    EXPECT(PIQUANT_ERROR_CONTEXT,
+           piquant_compute_quant_params(context, in, PIQUANT_FLOAT32, PIQUANT_INT8, 6, &options, &scale, &zero_point));
+    options.seed = 13;
+    EXPECT(PIQUANT_ERROR_DEVICE,
+           piquant_quantize(context, in, PIQUANT_FLOAT32, out, PIQUANT_INT8, 6, 0.25, 0, &options));
+    EXPECT(PIQUANT_OK, piquant_context_destroy(context));
 }
 
 int main(int argc, char** argv) {
@@ -272,6 +392,8 @@ int main(int argc, char** argv) {
         parameters(context);
         errors(context);
         layouts(context);
+        blocks(context);
+        devices();
         EXPECT(PIQUANT_OK, piquant_context_destroy(context));
     }
     return failures == 0 ? 0 : 1;

@@ -10,7 +10,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 CC=${CC:-cc}
 CXX=${CXX:-c++}
-strict="-pedantic -Wall -Wextra -Werror"
+strict="-pedantic -Wall -Wextra -Wconversion -Wshadow -Werror"
 
 run() {
     env -u PIQUANT_NUM_THREADS -u PIQUANT_ISA -u PIQUANT_SERIAL_CUTOFF -u PIQUANT_STREAM_THRESHOLD \

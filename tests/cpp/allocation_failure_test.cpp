@@ -1,8 +1,10 @@
 // Whichever allocation or thread creation fails: a status or a slower call, never a wrong result, and no lasting harm.
 #include <gtest/gtest.h>
 
-#if defined(__linux__)
+#if defined(__GLIBC__) || defined(_WIN32)  // elsewhere a program cannot stand between the library and pthread_create
+#if defined(__GLIBC__)
 #include <dlfcn.h>
+#endif
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -11,6 +13,7 @@
 #include <new>
 #include <vector>
 
+#include "block_call.hpp"
 #include "meeting.hpp"
 #include "support.hpp"
 
@@ -21,20 +24,52 @@ thread_local bool armed = false;
 thread_local bool once = false;  // only the one allocation fails, not those after it
 thread_local long allocations_left = 0;
 thread_local long failures_seen = 0;
+thread_local bool is_caller = false;  // of what is being watched
+std::atomic<bool> watched{false};
+std::atomic<long> allocations_elsewhere{
+    0};                              // by other threads than the caller, where an exception would end the process
 std::atomic<long> threads_left{-1};  // -1: any number
 std::atomic<long> creations_tried{0};
 
 void* allocate(size_t size, size_t alignment) {
+    allocations_elsewhere += watched && !is_caller ? 1 : 0;
     if (armed && allocations_left-- <= 0) {
         armed = !once;
         ++failures_seen;
         throw std::bad_alloc();
     }
+    alignment = alignment < sizeof(void*) ? sizeof(void*) : alignment;
     void* p = nullptr;
-    if (posix_memalign(&p, alignment < sizeof(void*) ? sizeof(void*) : alignment, size) != 0) {
+#if defined(_WIN32)
+    p = _aligned_malloc(size != 0 ? size : 1, alignment);
+#else
+    p = posix_memalign(&p, alignment, size) == 0 ? p : nullptr;
+#endif
+    if (p == nullptr) {
         throw std::bad_alloc();
     }
     return p;
+}
+
+void deallocate(void* p) {
+#if defined(_WIN32)
+    _aligned_free(p);
+#else
+    free(p);
+#endif
+}
+
+using Create = decltype(pthread_create);
+
+int create(Create* real, pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*), void* argument) {
+    ++creations_tried;
+    if (threads_left.load() == 0) {
+        return EAGAIN;
+    }
+    if (threads_left.load() > 0) {
+        --threads_left;
+    }
+    return real(thread, attributes, start, argument);
 }
 
 }  // namespace
@@ -49,31 +84,32 @@ void* operator new(size_t size, std::align_val_t alignment) {
     return allocate(size, static_cast<size_t>(alignment));
 }
 void operator delete(void* p) noexcept {
-    free(p);
+    deallocate(p);
 }
 void operator delete(void* p, size_t) noexcept {
-    free(p);
+    deallocate(p);
 }
 void operator delete(void* p, std::align_val_t) noexcept {
-    free(p);
+    deallocate(p);
 }
 void operator delete(void* p, size_t, std::align_val_t) noexcept {
-    free(p);
+    deallocate(p);
 }
 
+#if defined(_WIN32)
+// The linker has everyone come here, where it is told to by --wrap.
+extern "C" Create __real_pthread_create;
+extern "C" int __wrap_pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
+                                     void* argument) {
+    return create(__real_pthread_create, thread, attributes, start, argument);
+}
+#else
 extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
                               void* argument) noexcept {
-    using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
-    static const auto real = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
-    ++creations_tried;
-    if (threads_left.load() == 0) {
-        return EAGAIN;
-    }
-    if (threads_left.load() > 0) {
-        --threads_left;
-    }
-    return real(thread, attributes, start, argument);
+    static const auto real = reinterpret_cast<Create*>(dlsym(RTLD_NEXT, "pthread_create"));
+    return create(real, thread, attributes, start, argument);
 }
+#endif
 #pragma GCC visibility pop
 
 namespace piquant {
@@ -193,6 +229,60 @@ TEST(AllocationFailure, CallsWithLayouts) {
                 EXPECT_GT(k, 2) << "hardly an allocation failed";
                 EXPECT_TRUE(refused) << "no call said that it had no memory";
             }
+        }
+    }
+}
+
+// Blocks need memory for their parameters. What fails has touched neither these nor the output, whichever pass it was in.
+TEST(AllocationFailure, CallsWithBlocks) {
+    const struct {
+        const char* name;
+        BlockGrid grid;
+        piquant_dtype_t code;
+        bool transposed;
+    } cases[] = {{"groups", {{40, 1024}, {1, 32}}, PIQUANT_UINT4, false},
+                 {"ragged groups", {{40, 1025}, {1, 33}}, PIQUANT_UINT4, false},
+                 {"columns", {{300, 128}, {300, 1}}, PIQUANT_INT8, false},
+                 {"squares", {{300, 200}, {128, 128}}, PIQUANT_INT4, false},
+                 {"transposed", {{300, 128}, {1, 32}}, PIQUANT_INT4_UNPACKED, true}};
+    for (const auto& c : cases) {
+        for (const BlockArguments::Function function : block_functions) {
+            SCOPED_TRACE(std::string(name_of(function)) + ", " + c.name);
+            const piquant_blocks_t blocks = c.grid.with(DType::bfloat16, DType::int64);
+            const bool from_codes = function == BlockArguments::dequantize;
+            const auto size = static_cast<ptrdiff_t>(from_codes ? piquant_size(c.code, 1) : sizeof(float));
+            const ptrdiff_t across[] = {size, size * static_cast<ptrdiff_t>(c.grid.shape[0])};
+            piquant_options_t o = PIQUANT_OPTIONS_INIT;
+            o.round_mode = PIQUANT_STOCHASTIC;
+            o.in_strides = c.transposed ? across : nullptr;
+            const ContextPtr alone = make_context(1);
+            BlockArguments call = {function, alone.get(), PIQUANT_FLOAT32, c.code, &blocks, &o};
+            Words words(5);
+            const BlockArrays before(call, c.grid, DType::bfloat16, DType::int64, words);
+            BlockArrays expected = before;
+            ASSERT_EQ(expected.of(call)(), PIQUANT_OK);
+            int touched = 0;
+            for (const size_t threads : {size_t{1}, size_t{3}}) {
+                for (const bool only_one : {false, true}) {
+                    long k = 0;
+                    for (bool failed = true; failed; ++k) {
+                        const ContextPtr context = make_parallel_context(threads);
+                        BlockArrays arrays = before;
+                        call = arrays.of(call);
+                        call.context = context.get();
+                        piquant_status_t status = PIQUANT_OK;
+                        is_caller = watched = true;
+                        failed = with_failure(k, only_one, [&] { status = call(); });
+                        watched = false;
+                        ASSERT_TRUE(status == PIQUANT_OK || (failed && status == PIQUANT_ERROR_MEMORY)) << k;
+                        ASSERT_TRUE(status != PIQUANT_OK || arrays == expected) << k;
+                        touched += status != PIQUANT_OK && !(arrays == before);
+                    }
+                    EXPECT_GT(k, 1) << "no allocation failed";
+                }
+            }
+            EXPECT_EQ(touched, 0) << "calls wrote, and then had no memory";
+            EXPECT_EQ(allocations_elsewhere.exchange(0), 0) << "workers allocated";
         }
     }
 }

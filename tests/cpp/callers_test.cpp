@@ -4,20 +4,16 @@
 
 #include <atomic>
 #include <cstring>
-#include <filesystem>
-#include <iterator>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "held_call.hpp"
 #include "kernel_data.hpp"
+#include "platform.hpp"
 #include "sanitizers.hpp"
 #include "support.hpp"
-
-#if !defined(_WIN32)
-#include "held_call.hpp"
-#endif
 
 namespace piquant {
 namespace {
@@ -38,8 +34,30 @@ std::vector<const char*> instruction_sets() {
     return names;
 }
 
+// A framework's threads, of which any number of calls may want some at once: new ones for each call.
+int run_on_new_threads(void*, size_t count, void (*task)(void* job, size_t i), void* job) {
+    std::vector<std::thread> threads;
+    for (size_t i = 1; i < count; ++i) {
+        threads.emplace_back(task, job, i);
+    }
+    task(job, 0);
+    for (std::thread& t : threads) {
+        t.join();
+    }
+    return 0;
+}
+constexpr piquant_threads_t lent_threads = {sizeof(piquant_threads_t), [](void*) -> size_t { return 3; },
+                                            run_on_new_threads, nullptr};
+
+piquant_options_t options_on(const piquant_threads_t* threads) {
+    piquant_options_t options = PIQUANT_OPTIONS_INIT;
+    options.threads = threads;
+    return options;
+}
+
 // Everything that a call computes from one array: codes, their sum with an accumulator, the fused result, parameters; and
-// the same of a transposed matrix, by tiles: codes in odd rows, from there into every second element, and in place.
+// the same of a transposed matrix, by tiles: codes in odd rows, from there into every second element, and in place; and
+// parameters and codes of blocks.
 struct Results {
     std::vector<uint8_t> codes = std::vector<uint8_t>((n + 1) / 2);
     std::vector<float> sum = std::vector<float>(n, 1.0f);
@@ -51,13 +69,20 @@ struct Results {
     std::vector<float> in_place;
     double transposed_scale = 0;
     int64_t transposed_zero_point = 0;
+    std::vector<uint8_t> codes_by_group = std::vector<uint8_t>(columns * ((rows + 1) / 2));
+    std::vector<float> group_scales = std::vector<float>(columns * ((rows + 31) / 32));
+    std::vector<int8_t> group_zeros = std::vector<int8_t>(columns * ((rows + 31) / 32));
+    std::vector<float> group_sum = std::vector<float>(rows * columns, 1.0f);
+    std::vector<uint8_t> codes_by_channel = std::vector<uint8_t>(rows * columns);
+    std::vector<float> channel_scales = std::vector<float>(rows);
+    std::vector<uint8_t> channel_zeros = std::vector<uint8_t>(rows);
 
-    void compute(piquant_context_t* c, const float* in) {
-        piquant_options_t o = PIQUANT_OPTIONS_INIT;
+    void compute(piquant_context_t* c, const float* in, const piquant_threads_t* lent = nullptr) {
+        piquant_options_t o = options_on(lent);
         o.round_mode = PIQUANT_STOCHASTIC;
         o.seed = 11;
         EXPECT_EQ(piquant_quantize(c, in, PIQUANT_FLOAT32, codes.data(), PIQUANT_UINT4, n, scale, 3, &o), PIQUANT_OK);
-        o = PIQUANT_OPTIONS_INIT;
+        o = options_on(lent);
         o.reduce_op = PIQUANT_ADD;
         EXPECT_EQ(piquant_dequantize(c, codes.data(), PIQUANT_UINT4, sum.data(), PIQUANT_FLOAT32, n, scale, 3, &o),
                   PIQUANT_OK);
@@ -66,15 +91,36 @@ struct Results {
         EXPECT_EQ(piquant_compute_quant_params(c, in, PIQUANT_FLOAT32, PIQUANT_INT8, n, nullptr, &found_scale,
                                                &found_zero_point),
                   PIQUANT_OK);
-        compute_transposed(c, in);
+        compute_transposed(c, in, lent);
+        compute_blocks(c, in, lent);
     }
-    void compute_transposed(piquant_context_t* c, const float* in) {
+    // In one pass, and back; in two, where a block's elements lie apart.
+    void compute_blocks(piquant_context_t* c, const float* in, const piquant_threads_t* lent) {
+        constexpr size_t shape[] = {columns, rows};
+        constexpr size_t group[] = {1, 32};
+        constexpr size_t channel[] = {columns, 1};
+        const piquant_blocks_t groups = {sizeof groups, 2, shape, group, PIQUANT_FLOAT32, PIQUANT_INT8, 0};
+        const piquant_blocks_t channels = {sizeof channels, 2, shape, channel, PIQUANT_FLOAT32, PIQUANT_UINT8, 0};
+        piquant_options_t o = options_on(lent);
+        o.round_mode = PIQUANT_STOCHASTIC;
+        o.reduce_op = PIQUANT_ADD;
+        EXPECT_EQ(piquant_quantize_dynamic(c, in, PIQUANT_FLOAT32, codes_by_group.data(), PIQUANT_INT4, &groups, &o,
+                                           group_scales.data(), group_zeros.data(), nullptr),
+                  PIQUANT_OK);
+        EXPECT_EQ(piquant_dequantize_blocks(c, codes_by_group.data(), PIQUANT_INT4, group_sum.data(), PIQUANT_FLOAT32,
+                                            &groups, group_scales.data(), group_zeros.data(), &o, nullptr),
+                  PIQUANT_OK);
+        EXPECT_EQ(piquant_quantize_dynamic(c, in, PIQUANT_FLOAT32, codes_by_channel.data(), PIQUANT_UINT8, &channels,
+                                           &o, channel_scales.data(), channel_zeros.data(), nullptr),
+                  PIQUANT_OK);
+    }
+    void compute_transposed(piquant_context_t* c, const float* in, const piquant_threads_t* lent) {
         constexpr size_t shape[] = {columns, rows};
         constexpr ptrdiff_t across[] = {4, 4 * columns};
         constexpr ptrdiff_t packed[] = {(rows + 1) / 2, 0};
         constexpr ptrdiff_t second[] = {8 * rows, 8};
         constexpr size_t elements = rows * columns;
-        piquant_options_t o = PIQUANT_OPTIONS_INIT;
+        piquant_options_t o = options_on(lent);
         o.round_mode = PIQUANT_STOCHASTIC;
         o.seed = 12;
         o.rank = 2;
@@ -133,13 +179,16 @@ TEST(Callers, ShareContextsAndChangeThemAndComeAndGo) {
                 EXPECT_EQ(piquant_context_set_num_threads(c, count), PIQUANT_OK);
                 EXPECT_EQ(piquant_context_set_isa(c, isa), PIQUANT_OK);
                 EXPECT_EQ(piquant_context_set_stream_threshold(c, threshold), PIQUANT_OK);
+                EXPECT_EQ(piquant_context_set_serial_cutoff(c, choice / 2048 % 4 != 0 ? 0 : n), PIQUANT_OK);
                 Results found;
-                found.compute(c, in.data());
+                found.compute(c, in.data(), choice / 8192 % 4 == 0 ? &lent_threads : nullptr);
                 wrong += !(found == expected);
                 size_t read = 0;
                 EXPECT_EQ(piquant_context_get_num_threads(c, &read), PIQUANT_OK);
                 EXPECT_EQ(piquant_context_get_isa(c, &isa), PIQUANT_OK);
                 EXPECT_TRUE(c != own.get() || read == count) << "nobody else changes it";
+                EXPECT_EQ(piquant_context_get_serial_cutoff(c, &read), PIQUANT_OK);
+                EXPECT_EQ(piquant_context_get_stream_threshold(c, &read), PIQUANT_OK);
             }
         });
     }
@@ -149,28 +198,22 @@ TEST(Callers, ShareContextsAndChangeThemAndComeAndGo) {
     EXPECT_EQ(wrong.load(), 0);
 }
 
-#if defined(__linux__)
-// Threads of this process, by the system's count.
-size_t system_threads() {
-    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/task"), {}));
-}
-
+#if defined(PIQUANT_TESTS_COUNT_RESOURCES)
 TEST(Callers, ThreadCountsTakeEffectWithTheNextCall) {
     const std::vector<float> in(n, 1.0f);
-    const size_t before = system_threads();
+    const size_t before = resources().threads;
     {
         const ContextPtr c = make_parallel_context(1);
         for (const size_t count : std::initializer_list<size_t>{1, 4, 2, 7, 3}) {
             EXPECT_EQ(piquant_context_set_num_threads(c.get(), count), PIQUANT_OK);
             Results().compute(c.get(), in.data());
-            EXPECT_EQ(system_threads(), before + count - 1) << count;
+            EXPECT_EQ(resources().threads, before + count - 1) << count;
         }
     }
-    EXPECT_EQ(system_threads(), before) << "a destroyed context leaves no thread";
+    EXPECT_EQ(resources().threads, before) << "a destroyed context leaves no thread";
 }
 #endif
 
-#if !defined(_WIN32)
 // Inside a kernel, by the caller's thread and by a worker, and by two callers.
 TEST(Callers, ContextsInUseAreNotDestroyed) {
     constexpr size_t large = size_t{1} << 20;
@@ -201,7 +244,6 @@ TEST(Callers, ContextsInUseAreNotDestroyed) {
         EXPECT_EQ(piquant_context_destroy(context), PIQUANT_OK);
     }
 }
-#endif
 
 }  // namespace
 }  // namespace piquant

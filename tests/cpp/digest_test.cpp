@@ -4,116 +4,16 @@
 //
 // After an intended change of results or inputs, print the new table, from the scalar kernels:
 //   PIQUANT_PRINT_DIGESTS=1 piquant_tests --gtest_filter='Digests.*' | grep '^{' > tests/cpp/digests.inc
-#include <gtest/gtest.h>
-
-#include <cstdio>
-#include <cstdlib>
-
-#include "kernel_data.hpp"
-#include "support.hpp"
+#include "digests.hpp"
 
 namespace piquant {
 namespace {
 
-constexpr int max_modes = 4;
-
-struct Row {
-    const char* operation;
-    const char* from;
-    const char* to;
-    // quantize: [Round], dequantize: [Reduce], quantize_dequantize: [2 * Round + Reduce], layouts: [operation], the last one
-    // in place
-    uint64_t digests[max_modes];
-};
-
+// Modes: quantize [Round], dequantize [Reduce], quantize_dequantize [2 * Round + Reduce], layouts [operation], the last one
+// in place.
 constexpr Row expected_rows[] = {
 #include "digests.inc"
 };
-
-// FNV-1a: for each byte, digest = (digest ^ byte) * prime.
-class Digest {
-public:
-    void add(const void* p, size_t n) {
-        for (size_t i = 0; i < n; ++i) {
-            value_ = (value_ ^ static_cast<const unsigned char*>(p)[i]) * 0x100000001b3;
-        }
-    }
-    uint64_t value() const { return value_; }
-
-private:
-    uint64_t value_ = 0xcbf29ce484222325;
-};
-
-// Inputs come from integer arithmetic alone, so that no library or rounding takes part in them: SplitMix64.
-class Words {
-public:
-    explicit Words(uint64_t seed) : state_(seed) {}
-    uint64_t next() {
-        uint64_t z = state_ += 0x9e3779b97f4a7c15;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-        return z ^ (z >> 31);
-    }
-    uint64_t below(uint64_t n) { return next() % n; }
-
-private:
-    uint64_t state_;
-};
-
-// Floats as patterns: sign, then an exponent within `reach` powers of two of `center`, then a mantissa that is random,
-// or short (so that multiples of powers of two, and with them ties, are common); or one of the ends of the format; or
-// any pattern at all.
-Bytes patterns(DType type, size_t n, int center, int reach, Words& words) {
-    const int bits = info(type).bits;
-    const int mantissa_bits = type == DType::float64   ? 52
-                              : type == DType::float32 ? 23
-                              : type == DType::float16 ? 10
-                                                       : 7;
-    const int exponent_bits = bits - 1 - mantissa_bits;
-    const int bias = (1 << (exponent_bits - 1)) - 1;
-    const int highest = (1 << exponent_bits) - 1;  // infinities and NaNs
-    const uint64_t infinity = static_cast<uint64_t>(highest) << mantissa_bits;
-    const uint64_t quiet = infinity | (uint64_t{1} << (mantissa_bits - 1));
-    const uint64_t one = static_cast<uint64_t>(bias) << mantissa_bits;
-    const uint64_t ends[] = {0,
-                             1,
-                             2,
-                             (uint64_t{1} << mantissa_bits) - 1,
-                             uint64_t{1} << mantissa_bits,
-                             infinity,
-                             quiet,
-                             one,
-                             infinity | 1,
-                             quiet | 5,
-                             one + 1,
-                             infinity - 1};
-    Bytes bytes(bytes_for(n, bits));
-    for (size_t i = 0; i < n; ++i) {
-        const uint64_t word = words.next();
-        const uint64_t kind = words.below(16);
-        uint64_t pattern = words.next();
-        if (kind != 0) {
-            int exponent = center + bias + static_cast<int>(words.below(static_cast<uint64_t>(2 * reach))) - reach;
-            exponent = exponent < 0 ? 0 : exponent >= highest ? highest - 1 : exponent;
-            const int kept = kind < 8 ? static_cast<int>(words.below(10)) : mantissa_bits;
-            const uint64_t low_zeros = mantissa_bits > kept ? uint64_t{1} << (mantissa_bits - kept) : 1;
-            const uint64_t mantissa = (word & ((uint64_t{1} << mantissa_bits) - 1)) / low_zeros * low_zeros;
-            pattern = (static_cast<uint64_t>(exponent) << mantissa_bits) | mantissa;
-            pattern = kind == 1 ? ends[words.below(std::size(ends))] : pattern;
-            pattern |= (word >> 63) << (bits - 1);
-        }
-        std::memcpy(bytes.data() + bytes_for(i, bits), &pattern, static_cast<size_t>(bits / 8));  // little-endian
-    }
-    return bytes;
-}
-
-Bytes codes(DType type, size_t n, Words& words) {
-    Bytes bytes(bytes_for(n, info(type).bits));
-    for (unsigned char& b : bytes) {
-        b = static_cast<unsigned char>(words.next() >> 56);
-    }
-    return bytes;
-}
 
 struct Case {
     size_t n;
@@ -166,7 +66,7 @@ uint64_t digest(MinMaxKernel kernel, DType real) {
         Bytes data = patterns(real, n, 0, 8, words);
         if (n % 3 != 0) {  // without NaN and infinity: clear the lowest exponent bit
             const int bits = info(real).bits;
-            const int bit = real == DType::float64 ? 52 : real == DType::float32 ? 23 : real == DType::float16 ? 10 : 7;
+            const int bit = mantissa_bits_of(real);
             for (size_t i = 0; i < n; ++i) {
                 unsigned char& b = data[bytes_for(i, bits) + static_cast<size_t>(bit / 8)];
                 b = static_cast<unsigned char>(b & ~(1u << (bit % 8)));
@@ -301,32 +201,7 @@ std::vector<Row> rows_of(const KernelTable& t) {
 }
 
 TEST(Digests, EqualTheTableOnEveryIsa) {
-    if (std::getenv("PIQUANT_PRINT_DIGESTS") != nullptr) {
-        for (const Row& r : rows_of(scalar_table())) {
-            std::printf("{\"%s\", \"%s\", \"%s\", {", r.operation, r.from, r.to);
-            for (int m = 0; m < max_modes && r.digests[m] != 0; ++m) {
-                std::printf("%s0x%016llx", m == 0 ? "" : ", ", static_cast<unsigned long long>(r.digests[m]));
-            }
-            std::printf("}},\n");
-        }
-        GTEST_SKIP() << "printed the table instead";
-    }
-    for (size_t i = 0; i < isa_count; ++i) {
-        if ((isas[i].required & ~cpu_features()) != 0) {
-            continue;
-        }
-        const std::vector<Row> rows = rows_of(*isas[i].table);
-        ASSERT_EQ(rows.size(), std::size(expected_rows));
-        for (size_t k = 0; k < rows.size(); ++k) {
-            const Row& r = rows[k];
-            const std::string name = std::string(r.operation) + " " + r.from + " -> " + r.to;
-            const Row& e = expected_rows[k];
-            ASSERT_EQ(name, std::string(e.operation) + " " + e.from + " -> " + e.to);
-            for (int m = 0; m < max_modes; ++m) {
-                EXPECT_EQ(r.digests[m], e.digests[m]) << isas[i].name << ": " << name << ", mode " << m;
-            }
-        }
-    }
+    expect_rows(expected_rows, rows_of);
 }
 
 }  // namespace

@@ -210,6 +210,9 @@ TEST(Cpuid, RegistersThatTheSystemDoesNotSaveRuleOut) {
 TEST(CpuFeatures, AgreeWithTheCompilerRuntime) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
+    if (__builtin_cpu_supports("sse2") == 0) {  // which every CPU of this architecture has
+        GTEST_SKIP() << "Zig's runtime says that there is nothing; expected_isas.cpp asks Linux";
+    }
 #define EXPECT_SAME(feature, name) EXPECT_EQ((cpu_features() & feature) != 0, __builtin_cpu_supports(name) != 0) << name
     EXPECT_SAME(cpu_sse3, "sse3");
     EXPECT_SAME(cpu_ssse3, "ssse3");

@@ -1,11 +1,9 @@
 // A directory that plays the root of the file system.
 #pragma once
 
-#include <gtest/gtest.h>
-#include <stdlib.h>
-
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <string>
 
 namespace piquant {
@@ -13,9 +11,12 @@ namespace piquant {
 class FakeRoot {
 public:
     FakeRoot() {
-        std::string name = (std::filesystem::temp_directory_path() / "piquant.XXXXXX").string();
-        EXPECT_NE(mkdtemp(name.data()), nullptr);
-        path_ = name;
+        std::random_device random;
+        std::filesystem::path path;
+        do {
+            path = std::filesystem::temp_directory_path() / ("piquant." + std::to_string(random()));
+        } while (!std::filesystem::create_directory(path));
+        path_ = path.string();
     }
     ~FakeRoot() { std::filesystem::remove_all(path_); }
     FakeRoot(const FakeRoot&) = delete;

@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "block_call.hpp"
 #include "kernel_data.hpp"
 #include "support.hpp"
 
@@ -54,6 +57,32 @@ std::vector<uint64_t> control_words() {
         }
     }
     return words;
+}
+#elif defined(__riscv_flen)
+uint64_t control_word() {
+    uint64_t word;
+    __asm__ volatile("frcsr %0" : "=r"(word));
+    return word;
+}
+void set_control_word(uint64_t word) {
+    __asm__ volatile("fscsr %0" : : "r"(word));
+}
+std::vector<uint64_t> control_words() {
+    std::vector<uint64_t> words{0x1f};                        // every sticky flag raised
+    for (uint64_t rounding = 0; rounding <= 4; ++rounding) {  // the last one to nearest, ties away from zero
+        words.push_back(rounding << 5);
+    }
+    return words;
+}
+#elif defined(__powerpc64__)
+uint64_t control_word() {
+    return __builtin_bit_cast(uint64_t, __builtin_mffs());
+}
+void set_control_word(uint64_t word) {
+    __builtin_mtfsf(0xff, __builtin_bit_cast(double, word));
+}
+std::vector<uint64_t> control_words() {
+    return {0, 1, 2, 3, 0x02000000};  // rounding modes, and the sticky flag of inexact results
 }
 #endif
 
@@ -256,12 +285,119 @@ void parameters(piquant_context_t* context, Digest& digest) {
     }
 }
 
+// Blocks that rounding or subnormals decide about, each in a block of its own: subnormal data, data of a scale below the
+// smallest normal one, an inexact quotient, a scale that is subnormal as float16.
+constexpr size_t block = 64;
+size_t block_rows(size_t float_bytes) {
+    return 2048 / float_bytes;  // two chunks for a pool
+}
+
+const std::vector<Bytes>& block_data() {
+    static const std::vector<Bytes> made = [] {
+        constexpr int exponents[float_count][4] = {
+            {-20, -15, 0, -9}, {-130, -124, 0, -9}, {-140, -124, 0, -9}, {-1060, -1020, 0, -9}};
+        Words words(8);
+        std::vector<Bytes> all;
+        for (int f = 0; f < float_count; ++f) {
+            const auto real = static_cast<DType>(f);
+            const size_t bytes = bytes_for(1, info(real).bits);
+            const size_t n = block_rows(bytes) * block;
+            Bytes data(n * bytes);
+            for (size_t i = 0; i < n; ++i) {
+                const double x =
+                    std::ldexp(static_cast<double>(words.below(2000)) / 1000 - 0.75, exponents[f][i / block % 4]);
+                unsigned char* const p = &data[i * bytes];
+                switch (real) {
+                    case DType::float16: store_element<float16>(p, static_cast<float>(x)); break;
+                    case DType::bfloat16: store_element<bfloat16>(p, static_cast<float>(x)); break;
+                    case DType::float32: store_element<float32>(p, static_cast<float>(x)); break;
+                    default: store_element<float64>(p, x);
+                }
+            }
+            all.push_back(data);
+        }
+        return all;
+    }();
+    return made;
+}
+
+// Threads of a framework that has changed their state, too: each chunk is worked off by one of them.
+struct StrangeThreads {
+    static size_t count(void*) { return 2; }
+    static int run(void* self, size_t n, void (*task)(void*, size_t), void* job) {
+        for (size_t i = n; i-- > 0;) {
+            std::thread([=] {
+                const uint64_t strange = *static_cast<const uint64_t*>(self);
+                set_control_word(strange);
+                task(job, i);
+                EXPECT_EQ(control_word(), strange);
+            }).join();
+        }
+        return 0;
+    }
+    uint64_t word = control_word();
+    piquant_threads_t lent{sizeof lent, count, run, &word};
+};
+
+// Parameters that workers compute, block by block or from parts of blocks, and what becomes of data with them.
+void blocks(piquant_context_t* context, Digest& digest) {
+    const StrangeThreads strange;
+    constexpr DType scale_dtypes[] = {DType::float16, DType::bfloat16, DType::float32};
+    size_t turn = 0;
+    for (int f = 0; f < float_count; ++f) {
+        const auto real = static_cast<piquant_dtype_t>(f);
+        const Bytes& in = block_data()[static_cast<size_t>(f)];
+        const size_t rows = block_rows(piquant_size(real, 1));
+        const BlockGrid grids[] = {
+            {{rows, block}, {1, block}}, {{rows, block}, {rows, 1}}, {{block, rows}, {block, 8}}};
+        const auto size = static_cast<ptrdiff_t>(piquant_size(real, 1));
+        const ptrdiff_t across[] = {size, size * static_cast<ptrdiff_t>(block)};
+        for (const BlockGrid& grid : grids) {
+            ++turn;
+            const DType scale_dtype = scale_dtypes[turn % 3];
+            const piquant_blocks_t b = grid.with(scale_dtype, DType::int64);
+            piquant_options_t o = PIQUANT_OPTIONS_INIT;
+            o.threads = turn % 2 == 0 ? &strange.lent : nullptr;
+            o.symmetric = turn / 2 % 2 == 0;
+            o.round_mode = turn % 5 < 2 ? PIQUANT_STOCHASTIC : PIQUANT_NEAREST;
+            o.reduce_op = PIQUANT_ADD;
+            o.in_strides = grid.shape[0] == block ? across : nullptr;
+            const piquant_dtype_t code = turn % 5 < 3 ? PIQUANT_INT8 : PIQUANT_UINT4;
+            Bytes codes(grid.bytes_of(static_cast<DType>(code)));
+            Bytes scales(grid.blocks() * info(scale_dtype).format.bytes);
+            std::vector<int64_t> zeros(grid.blocks());
+            expect(PIQUANT_OK, [&] {
+                return piquant_quantize_dynamic(context, in.data(), real, codes.data(), code, &b, &o, scales.data(),
+                                                zeros.data(), nullptr);
+            });
+            digest.add(codes.data(), codes.size());
+            digest.add(scales.data(), scales.size());
+            digest.add(zeros.data(), zeros.size() * sizeof(int64_t));
+            Bytes sum = in;
+            o.in_strides = nullptr;
+            expect(PIQUANT_OK, [&] {
+                return piquant_dequantize_blocks(context, codes.data(), code, sum.data(), real, &b, scales.data(),
+                                                 zeros.data(), &o, nullptr);
+            });
+            digest.add(sum.data(), sum.size());
+        }
+        expect(PIQUANT_ERROR_SCALE, [&] {
+            const piquant_blocks_t b = grids[0].with(DType::float32, DType::int8);
+            const std::vector<float> none(rows, 0.0f);
+            Bytes out(grids[0].elements());
+            return piquant_quantize_blocks(context, in.data(), real, out.data(), PIQUANT_INT8, &b, none.data(), nullptr,
+                                           nullptr, nullptr);
+        });
+    }
+}
+
 // What it reads is made by its first call, which must not come from a changed state.
 uint64_t everything(piquant_context_t* context) {
     Digest digest;
     transforms(context, digest);
     tiles(context, digest);
     parameters(context, digest);
+    blocks(context, digest);
     return digest.value();
 }
 

@@ -2,7 +2,7 @@
 // that a hang is a failure.
 #include <gtest/gtest.h>
 
-#if !defined(_WIN32)
+#if !defined(_WIN32)  // which has no fork()
 #include <sys/wait.h>
 #include <unistd.h>
 

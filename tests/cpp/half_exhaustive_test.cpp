@@ -4,6 +4,7 @@
 
 #include "reference.hpp"
 #include "share.hpp"
+#include "support.hpp"
 
 namespace piquant {
 namespace {
@@ -129,6 +130,75 @@ TEST_P(HalfExhaustive, QuantizeDequantize) {
                     EXPECT_EQ(reference::difference(actual, expected, 16), "")
                         << what(*isa, code, round, args) << "fused";
                 }
+            }
+        }
+    });
+}
+
+// Through blocks: a row of all patterns for each of some scales, in blocks of several lengths, by the C API. Each is what the
+// function for one scale makes of it. Code types take turns.
+TEST_P(HalfExhaustive, Blocks) {
+    constexpr size_t rows = 8;
+    const Share part = share(1);
+    Bytes in;
+    for (size_t r = 0; r < rows; ++r) {
+        in.insert(in.end(), inputs.bytes.begin(), inputs.bytes.end());
+    }
+    parallel_for(scale_count / rows, [&](size_t k) {
+        if (!part.has(k)) {
+            return;
+        }
+        const auto real_dtype = static_cast<piquant_dtype_t>(real);
+        const auto code = static_cast<DType>(float_count + k % 10);  // of up to 32 bits
+        const auto code_dtype = static_cast<piquant_dtype_t>(code);
+        const std::vector<uint64_t> edges = reference::edge_zero_points(code);
+        const bool fused = k / 10 % 2 != 0;
+        const piquant_dtype_t to = fused ? real_dtype : code_dtype;
+        piquant_options_t o = default_options();
+        o.round_mode = k % 4 < 2 ? PIQUANT_STOCHASTIC : PIQUANT_NEAREST;
+        o.seed = k;
+        const ContextPtr model = make_context(1);
+        ASSERT_EQ(piquant_context_set_isa(model.get(), "scalar"), PIQUANT_OK);
+        double scales[rows];
+        int64_t zeros[rows];
+        Bytes expected(rows * piquant_size(to, patterns));
+        for (size_t r = 0; r < rows; ++r) {
+            scales[r] = scale_number(real, k * rows + r);
+            zeros[r] = static_cast<int64_t>(edges[r % edges.size()]);
+            unsigned char* const out = expected.data() + r * piquant_size(to, patterns);
+            o.offset = 40000 + r * patterns;
+            ASSERT_EQ(fused ? piquant_quantize_dequantize(model.get(), in.data(), out, real_dtype, code_dtype, patterns,
+                                                          scales[r], zeros[r], &o)
+                            : piquant_quantize(model.get(), in.data(), real_dtype, out, code_dtype, patterns, scales[r],
+                                               zeros[r], &o),
+                      PIQUANT_OK);
+        }
+        o.offset = 40000;
+        for (const size_t block : {patterns, size_t{4096}, size_t{64}, size_t{32}, size_t{7}, size_t{1}}) {
+            const size_t shape[] = {rows, patterns};
+            const size_t size[] = {1, block};
+            const size_t in_row = (patterns - 1) / block + 1;
+            std::vector<double> block_scales;
+            std::vector<int64_t> block_zeros;
+            for (size_t r = 0; r < rows; ++r) {
+                block_scales.insert(block_scales.end(), in_row, scales[r]);
+                block_zeros.insert(block_zeros.end(), in_row, zeros[r]);
+            }
+            const piquant_blocks_t blocks = {sizeof blocks, 2, shape, size, PIQUANT_FLOAT64, PIQUANT_INT64, 0};
+            for (const Isa* isa : here) {
+                const ContextPtr context = make_context(1);
+                ASSERT_EQ(piquant_context_set_isa(context.get(), isa->name), PIQUANT_OK);
+                Bytes actual(expected.size());
+                ASSERT_EQ(fused
+                              ? piquant_quantize_dequantize_blocks(context.get(), in.data(), actual.data(), real_dtype,
+                                                                   code_dtype, &blocks, block_scales.data(),
+                                                                   block_zeros.data(), &o, nullptr)
+                              : piquant_quantize_blocks(context.get(), in.data(), real_dtype, actual.data(), code_dtype,
+                                                        &blocks, block_scales.data(), block_zeros.data(), &o, nullptr),
+                          PIQUANT_OK);
+                EXPECT_EQ(reference::difference(actual, expected, info(static_cast<DType>(to)).bits), "")
+                    << isa->name << ", " << info(real).name << ", " << info(code).name << (fused ? ", fused" : "")
+                    << ", blocks of " << block << ", rows from scale " << k * rows << " on";
             }
         }
     });

@@ -2,42 +2,37 @@
 // certain, and for as long as a test likes.
 #pragma once
 
-#include <signal.h>
-#include <sys/mman.h>
-
 #include <atomic>
 #include <cstddef>
 #include <thread>
+
+#include "platform.hpp"
 
 namespace piquant {
 
 class HeldMemory {
 public:
-    explicit HeldMemory(size_t bytes) : bytes_(bytes) {
-        memory_ = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    explicit HeldMemory(size_t bytes) : memory_(reserve_pages(bytes)), bytes_(bytes) {
         current = this;
-        struct sigaction action = {};
-        action.sa_sigaction = [](int signal, siginfo_t* info, void*) {
-            if (!current->holds(info->si_addr)) {
-                ::signal(signal, SIG_DFL);  // a true fault: it comes again, and ends the process
-                return;
+        before_ = on_fault([](const void* at) {
+            if (!current->holds(at)) {
+                return false;
             }
             ++current->stopped_;
             while (!current->released_.load()) {
                 std::this_thread::yield();
             }
-        };
-        action.sa_flags = SA_SIGINFO;
-        sigaction(SIGSEGV, &action, &before_);
+            return true;
+        });
     }
     ~HeldMemory() {
-        sigaction(SIGSEGV, &before_, nullptr);
-        munmap(memory_, bytes_);
+        on_fault(before_);
+        release_pages(memory_, bytes_);
     }
     HeldMemory(const HeldMemory&) = delete;
     HeldMemory& operator=(const HeldMemory&) = delete;
 
-    const float* floats() const { return static_cast<const float*>(memory_); }
+    const float* floats() const { return reinterpret_cast<const float*>(memory_); }
 
     void wait_for(size_t threads) const {
         while (stopped_.load() < threads) {
@@ -46,18 +41,18 @@ public:
     }
     // From now on it is memory like any other, all zero.
     void release() {
-        mprotect(memory_, bytes_, PROT_READ);
+        set_access(memory_, bytes_, Access::read);
         released_ = true;
     }
 
 private:
-    bool holds(const void* p) const { return p >= memory_ && p < static_cast<const char*>(memory_) + bytes_; }
+    bool holds(const void* p) const { return p >= memory_ && p < memory_ + bytes_; }
 
     static inline HeldMemory* current = nullptr;
 
-    void* memory_;
+    unsigned char* memory_;
     size_t bytes_;
-    struct sigaction before_;
+    FaultHandler before_;
     std::atomic<size_t> stopped_{0};
     std::atomic<bool> released_{false};
 };

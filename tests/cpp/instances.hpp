@@ -22,7 +22,7 @@ constexpr size_t library_slots = quantize_slots + dequantize_slots + quantize_de
 constexpr size_t traffic_slots = sizeof(TrafficTable) / sizeof(Kernel);
 constexpr size_t slot_count = library_slots + traffic_slots;
 // A fifth member of the table shows here.
-static_assert(sizeof(KernelTable) == sizeof(char*) + sizeof(uint64_t) + 5 * sizeof(void*));
+static_assert(sizeof(KernelTable) == sizeof(char*) + sizeof(uint64_t) + 6 * sizeof(void*));
 static_assert(sizeof(Kernel) == sizeof(MinMaxKernel));
 
 // By slot; null where a set has none, which goes for twins alone. Some are MinMaxKernels in disguise.

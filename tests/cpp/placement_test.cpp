@@ -6,7 +6,7 @@
 #include <atomic>
 #include <thread>
 
-#if defined(__linux__)
+#if defined(__linux__)  // elsewhere the library does not place threads
 #include <pthread.h>
 #include <sched.h>
 

@@ -1,4 +1,4 @@
-// Which sanitizer the tests are built with.
+// Which sanitizer the tests are built with, and whether they run under emulation: each of them takes its time.
 #pragma once
 
 namespace piquant {
@@ -19,5 +19,11 @@ constexpr bool thread_sanitizer = true;
 constexpr bool thread_sanitizer = false;
 #endif
 #undef PIQUANT_HAS_FEATURE
+
+#if defined(PIQUANT_TESTS_EMULATED)
+constexpr bool emulated = true;
+#else
+constexpr bool emulated = false;
+#endif
 
 }  // namespace piquant

@@ -3,10 +3,12 @@
 
 #include <gtest/gtest.h>
 #include <piquant/quant.h>
-#include <stdlib.h>
 
 #include <memory>
+#include <optional>
 #include <string>
+
+#include "platform.hpp"
 
 namespace piquant {
 
@@ -35,22 +37,16 @@ inline piquant_options_t default_options() {
 // Sets an environment variable for as long as it lives; null unsets it.
 class ScopedEnvironment {
 public:
-    ScopedEnvironment(const char* name, const char* value) : name_(name) {
-        const char* before = getenv(name);
-        was_set_ = before != nullptr;
-        before_ = was_set_ ? before : "";
-        set(value);
+    ScopedEnvironment(const char* name, const char* value) : name_(name), before_(environment_variable(name)) {
+        set_environment_variable(name, value);
     }
-    ~ScopedEnvironment() { set(was_set_ ? before_.c_str() : nullptr); }
+    ~ScopedEnvironment() { set_environment_variable(name_, before_ ? before_->c_str() : nullptr); }
     ScopedEnvironment(const ScopedEnvironment&) = delete;
     ScopedEnvironment& operator=(const ScopedEnvironment&) = delete;
 
 private:
-    void set(const char* value) { value != nullptr ? setenv(name_, value, 1) : unsetenv(name_); }
-
     const char* name_;
-    bool was_set_;
-    std::string before_;
+    std::optional<std::string> before_;
 };
 
 }  // namespace piquant

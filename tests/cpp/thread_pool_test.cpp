@@ -14,7 +14,7 @@
 
 #include "meeting.hpp"
 
-#if !defined(_WIN32)
+#if !defined(_WIN32)  // which has no signals that are sent to threads
 #include <signal.h>
 #endif
 #if defined(__linux__)
@@ -224,7 +224,7 @@ TEST(ThreadPoolTest, RowsOfJobsWakeTheWorkers) {
     }
 }
 
-#if defined(__linux__)
+#if defined(__linux__)  // nothing else tells how often a thread fell asleep, and where
 // What the system tells of a thread.
 struct Task {
     char state = '?';

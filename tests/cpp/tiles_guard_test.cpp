@@ -249,10 +249,9 @@ TEST_F(TilesGuard, RowsOfPackedCodes) {
 TEST_F(TilesGuard, RowsBetweenPages) {
     const size_t page = page_bytes();
     constexpr size_t rows = 6;
-    const auto memory = static_cast<unsigned char*>(
-        checked_map(nullptr, (2 * rows + 1) * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1));
+    unsigned char* const memory = reserve_pages((2 * rows + 1) * page);
     for (size_t r = 0; r < rows; ++r) {
-        ASSERT_EQ(mprotect(memory + (2 * r + 1) * page, page, PROT_READ | PROT_WRITE), 0);
+        set_access(memory + (2 * r + 1) * page, page, Access::write);
     }
     std::vector<float> numbers(rows * 300);
     for (const Isa* isa : all_isas()) {
@@ -299,7 +298,7 @@ TEST_F(TilesGuard, RowsBetweenPages) {
             }
         }
     }
-    munmap(memory, (2 * rows + 1) * page);
+    release_pages(memory, (2 * rows + 1) * page);
 }
 
 }  // namespace

@@ -11,6 +11,10 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#elif defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX 1
+#include <windows.h>
 #endif
 
 namespace piquant {
@@ -134,6 +138,23 @@ TEST(UsableCpus, FollowsTheAffinity) {
             }
         }
     }).join();
+}
+#elif defined(_WIN32)
+// There it belongs to the process.
+TEST(UsableCpus, FollowsTheAffinity) {
+    const FakeRoot unlimited;
+    DWORD_PTR all = 0;
+    DWORD_PTR system = 0;
+    ASSERT_NE(GetProcessAffinityMask(GetCurrentProcess(), &all, &system), 0);
+    DWORD_PTR some = 0;
+    size_t expected = 0;
+    for (DWORD_PTR cpu = 1; cpu != 0; cpu <<= 1) {
+        if ((all & cpu) != 0) {
+            some |= cpu;
+            ASSERT_NE(SetProcessAffinityMask(GetCurrentProcess(), some), 0);
+            EXPECT_EQ(usable_cpus(unlimited.path()), ++expected);
+        }
+    }
 }
 #endif
 

@@ -62,7 +62,7 @@ TEST(ReadOptions, EveryFieldArrives) {
 
 TEST(ReadOptions, BadFields) {
     CallOptions o{};
-    for (const size_t size : {size_t{0}, sizeof(piquant_options_t) - 1, size_t{4097}, SIZE_MAX}) {
+    for (const size_t size : {size_t{0}, offsetof(piquant_options_t, nan_scales) - 1, size_t{4097}, SIZE_MAX}) {
         piquant_options_t given = PIQUANT_OPTIONS_INIT;
         given.struct_size = size;
         EXPECT_EQ(read_options(&given, DType::uint8, o), PIQUANT_ERROR_OPTIONS) << size;

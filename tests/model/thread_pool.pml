@@ -25,7 +25,7 @@ byte inside;      /* the rest of gate_ */
 byte ticket;      /* ticket_ */
 bool stop;        /* stop_ */
 bool asleep[WORKERS];    /* of each worker */
-bool in_kernel[WORKERS]; /* in asleep.wait() */
+bool in_kernel[WORKERS]; /* in sleep_while() */
 byte wake_next;
 byte wake_end;
 byte next[REGIONS];
