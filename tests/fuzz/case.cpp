@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "oracle.hpp"
+
 namespace piquant::fuzz {
 namespace {
 
@@ -36,6 +38,23 @@ struct Head {
     unsigned char sizes[6];
     unsigned char in_steps[6];
     unsigned char out_steps[6];
+};
+
+// What follows the head of a call with blocks.
+struct BlockHead {
+    unsigned char function;
+    unsigned char sizes[PIQUANT_MAX_BLOCK_RANK + 1];
+    unsigned char scale_dtype;
+    unsigned char zero_dtype;
+    unsigned char missing;
+    unsigned char struct_size;
+    unsigned char beyond;
+    unsigned char places;
+    unsigned char shifts[2];
+    unsigned char spoiled[2];
+    unsigned char spoiled_block[2];
+    unsigned char over;
+    unsigned char distance[2];
 };
 
 template <class T>
@@ -200,6 +219,45 @@ std::vector<ptrdiff_t> strides_from(const std::vector<size_t>& shape, int dtype,
     return strides;
 }
 
+// Blocks of one element, of a few, of some that kernels take at once, or of the whole dimension and more.
+size_t block_size_from(unsigned char kind, size_t size) {
+    constexpr size_t usual[] = {1, 2, 3, 4, 7, 8, 16, 31, 32, 48, 64, 100, 128, 256, 300, 2048};
+    return kind < 128   ? usual[kind % std::size(usual)]
+           : kind < 160 ? std::max<size_t>(size / (kind % 4 + 2), 1)
+           : kind < 248 ? std::max<size_t>(size, 1)
+           : kind < 252 ? SIZE_MAX - kind % 2
+                        : kind % 2;
+}
+
+Blocks blocks_from(const Head& h, const BlockHead& b, const std::vector<size_t>& shape) {
+    Blocks blocks;
+    blocks.exist = true;
+    for (size_t d = 0; d < shape.size(); ++d) {
+        blocks.block_size.push_back(block_size_from(b.sizes[std::min(d, sizeof b.sizes - 1)], shape[d]));
+    }
+    blocks.scale_dtype = enumerator(b.scale_dtype, PIQUANT_FLOAT16, 4);
+    blocks.zero_dtype = enumerator(b.zero_dtype, PIQUANT_INT8, 8);
+    blocks.no_zero_point = b.missing % 3 == 0;
+    blocks.missing = b.missing >= 250;
+    blocks.no_block_size = b.missing >= 244 && b.missing < 250;
+    blocks.no_scale = b.missing >= 238 && b.missing < 244;
+    const size_t sizes[] = {0, sizeof(piquant_blocks_t) - 1, 4097, SIZE_MAX};
+    blocks.struct_size = b.struct_size >= 252   ? sizes[b.struct_size % 4]
+                         : b.struct_size >= 128 ? sizeof(piquant_blocks_t) + b.struct_size % 9
+                                                : sizeof(piquant_blocks_t);
+    blocks.beyond[b.beyond % 8] = b.beyond >= 224;
+    blocks.may_be_infinite = (b.places & 1) != 0;
+    blocks.at_end[0] = (b.places & 2) == 0;
+    blocks.at_end[1] = (b.places & 4) == 0;
+    blocks.shift[0] = b.shifts[0] % 80;
+    blocks.shift[1] = b.shifts[1] % 80;
+    blocks.scale = {read<uint16_t>(b.spoiled_block), b.spoiled[0] >= 160, read<uint64_t>(h.words[0])};
+    blocks.zero_point = {read<uint16_t>(b.spoiled_block) / size_t{3}, b.spoiled[1] >= 160, read<uint64_t>(h.words[1])};
+    blocks.over = b.over < 192 ? Blocks::nothing : static_cast<Blocks::Over>(b.over % 5);
+    blocks.distance = read<int16_t>(b.distance);
+    return blocks;
+}
+
 Layout layout_from(const Head& h, int in, int out) {
     Layout l;
     l.no_in_strides = (h.layout & 1) != 0;
@@ -235,6 +293,14 @@ Case decode(const unsigned char* data, size_t size) {
                                         Operation::quantize_dequantize,
                                         Operation::settings};
     c.operation = operations[h.operation % std::size(operations)];
+    const bool has_blocks = h.operation >= 160;
+    BlockHead b{};
+    if (has_blocks) {
+        std::memcpy(&b, data + std::min(size, sizeof h), std::min(size - std::min(size, sizeof h), sizeof b));
+        constexpr Operation with_blocks[] = {Operation::quantize, Operation::dequantize, Operation::quantize_dequantize,
+                                             Operation::compute_quant_params, Operation::quantize_dynamic};
+        c.operation = with_blocks[b.function % std::size(with_blocks)];
+    }
     c.real = enumerator(h.real, PIQUANT_FLOAT16, 4);
     c.code = enumerator(h.code, PIQUANT_INT2, 16);
     c.isa = h.isa;
@@ -264,6 +330,7 @@ Case decode(const unsigned char* data, size_t size) {
     c.options.reduce_op = static_cast<piquant_reduce_op_t>(
         enumerator((h.modes & 0x50) == 0x50 ? 248 + (h.n[0] & 7) : (h.modes >> 1) & 1, 0, 2));
     c.options.symmetric = (h.modes & 4) != 0 ? 1 + static_cast<int>(word[4] % 7) : 0;
+    c.options.nan_scales = b.places & 8;
     c.options.has_quant_min = (h.modes & 8) != 0 ? static_cast<int>(word[4] % 3) : 0;
     c.options.has_quant_max = (h.modes & 8) != 0 ? static_cast<int>(word[4] / 3 % 3) : 0;
     c.options.quant_min = integer_from(h.range_kind, word[2], known_bits, is_signed);
@@ -271,19 +338,28 @@ Case decode(const unsigned char* data, size_t size) {
     c.options.seed = word[4];
     c.options.offset = word[5];
     c.fill_seed = mix(word[4] ^ mix(word[5]));
-    if (c.has_options && c.operation != Operation::settings) {
-        c.layout = layout_from(h, c.operation == Operation::dequantize ? c.code : c.real,
-                               c.operation == Operation::quantize ? c.code : c.real);
+    if ((c.has_options || has_blocks) && c.operation != Operation::settings) {
+        c.layout = layout_from(h, in_dtype(c), out_dtype(c));
         c.options.rank = c.layout.shape.size();
     }
-    if (c.options.rank != 0 && h.n_kind < 240) {
-        c.n = 1;
-        for (const size_t elements : c.layout.shape) {
-            c.n *= elements;
+    if (has_blocks) {
+        c.blocks = blocks_from(h, b, c.layout.shape);
+        c.layout.no_in_strides = c.layout.no_in_strides || !c.has_options;
+        c.layout.no_out_strides = c.layout.no_out_strides || !c.has_options;
+        c.n_fits = true;
+    }
+    if (has_blocks || (c.options.rank != 0 && h.n_kind < 240)) {
+        const std::vector<size_t>& shape = c.layout.shape;
+        const bool is_empty = has_blocks && std::find(shape.begin(), shape.end(), size_t{0}) != shape.end();
+        c.n = is_empty ? 0 : 1;
+        for (const size_t elements : shape) {
+            // Without blocks a caller says how many there are, and may be as wrong as a product that wraps around.
+            c.n = has_blocks && c.n != 0 && elements > SIZE_MAX / c.n ? SIZE_MAX : c.n * elements;
         }
     }
-    if (size > sizeof h) {
-        c.fill.assign(data + sizeof h, data + size);
+    const size_t heads = sizeof h + (has_blocks ? sizeof b : 0);
+    if (size > heads) {
+        c.fill.assign(data + heads, data + size);
     }
     return c;
 }
@@ -315,6 +391,31 @@ void fill(const Case& c, int dtype, unsigned char* out, size_t n, uint64_t salt)
         } else {
             std::memcpy(p, &any, size);
         }
+    }
+}
+
+void fill_scales(const Case& c, unsigned char* out, size_t n) {
+    const auto size = static_cast<size_t>(piquant_dtype_bits(static_cast<piquant_dtype_t>(c.blocks.scale_dtype)) / 8);
+    for (size_t b = 0; b < n; ++b) {
+        const uint64_t r = mix(c.fill_seed ^ (b << 8));
+        const double factor = std::ldexp(1.0 + static_cast<double>(r >> 12) * 0x1p-52, static_cast<int>(r % 8) - 4);
+        store(c.scale * factor, c.blocks.scale_dtype, out + b * size);
+    }
+    if (c.blocks.scale.is_spoiled) {
+        std::memcpy(out + c.blocks.scale.block % n * size, &c.blocks.scale.pattern, size);
+    }
+}
+
+void fill_zero_points(const Case& c, unsigned char* out, size_t n) {
+    const auto size = static_cast<size_t>(piquant_dtype_bits(static_cast<piquant_dtype_t>(c.blocks.zero_dtype)) / 8);
+    const auto code = static_cast<piquant_dtype_t>(c.code);
+    for (size_t b = 0; b < n; ++b) {
+        const int64_t zero =
+            integer_from(0, mix(c.fill_seed ^ (b << 9)), piquant_dtype_bits(code), piquant_dtype_name(code)[0] == 'i');
+        std::memcpy(out + b * size, &zero, size);
+    }
+    if (c.blocks.zero_point.is_spoiled) {
+        std::memcpy(out + c.blocks.zero_point.block % n * size, &c.blocks.zero_point.pattern, size);
     }
 }
 

@@ -9,7 +9,7 @@
 
 namespace piquant::fuzz {
 
-enum class Operation { quantize, dequantize, quantize_dequantize, compute_quant_params, settings };
+enum class Operation { quantize, dequantize, quantize_dequantize, compute_quant_params, settings, quantize_dynamic };
 
 enum class Pointers { right, overlapping, null_in, null_out, null_context };
 
@@ -22,6 +22,31 @@ struct Layout {
     bool no_in_strides;
     bool no_out_strides;
     bool same_place;  // an overlapping output begins where the input does
+};
+
+// Of a call with blocks. The shape is the layout's, the zero point of all blocks the call's.
+struct Blocks {
+    bool exist = false;
+    size_t struct_size = sizeof(piquant_blocks_t);
+    unsigned char beyond[8] = {};
+    std::vector<size_t> block_size;  // of as many dimensions as the shape has
+    int scale_dtype = 0;
+    int zero_dtype = 0;
+    bool missing = false;  // null pointers are given instead
+    bool no_block_size = false;
+    bool no_scale = false;
+    bool no_zero_point = false;
+    bool may_be_infinite = false;  // the data, to compute parameters from
+    bool at_end[2] = {};           // scales and zero points
+    size_t shift[2] = {};
+    struct {
+        size_t block;  // modulo their number
+        bool is_spoiled;
+        uint64_t pattern;
+    } scale = {}, zero_point = {};
+    // An array of parameters that lies over another array, `distance` from its first byte.
+    enum Over { nothing, scale_over_out, zero_over_out, scale_over_in, zero_over_scale } over = nothing;
+    int64_t distance = 0;
 };
 
 struct Case {
@@ -48,6 +73,11 @@ struct Case {
     uint64_t fill_seed;
     std::vector<unsigned char> fill;
     Layout layout;
+    Blocks blocks;
+
+    bool finds_parameters() const {
+        return operation == Operation::compute_quant_params || operation == Operation::quantize_dynamic;
+    }
 };
 
 constexpr size_t largest_n = 16384;
@@ -57,5 +87,8 @@ Case decode(const unsigned char* data, size_t size);
 
 // `n` elements of a dtype from the bytes of the case, and from its seed where they end.
 void fill(const Case& c, int dtype, unsigned char* out, size_t n, uint64_t salt);
+// Parameters of n blocks.
+void fill_scales(const Case& c, unsigned char* out, size_t n);
+void fill_zero_points(const Case& c, unsigned char* out, size_t n);
 
 }  // namespace piquant::fuzz

@@ -4,67 +4,18 @@
 #include <cmath>
 #include <sstream>
 
-#include "case.hpp"
+#include "calls.hpp"
+#include "check_blocks.hpp"
 #include "guarded.hpp"
-#include "layout.hpp"
 #include "oracle.hpp"
 
 namespace piquant::fuzz {
 namespace {
 
-constexpr size_t arena = size_t{1} << 20;
-
-piquant_dtype_t dtype(int number) {
-    return static_cast<piquant_dtype_t>(number);
-}
-
-// Contexts live as long as the process, as those of a program do; a context keeps the threads it has started.
-piquant_context_t* context_of(size_t threads) {
-    static piquant_context_t* contexts[5] = {};
-    if (contexts[threads] == nullptr && piquant_context_create(&contexts[threads], threads) != PIQUANT_OK) {
-        std::abort();
-    }
-    return contexts[threads];
-}
-
-// The scalar instruction set, on the calling thread.
-piquant_context_t* reference() {
-    static piquant_context_t* context = [] {
-        piquant_context_t* c = nullptr;
-        if (piquant_context_create(&c, 1) != PIQUANT_OK || piquant_context_set_isa(c, "scalar") != PIQUANT_OK) {
-            std::abort();
-        }
-        return c;
-    }();
-    return context;
-}
-
-piquant_context_t* prepared(const Case& c) {
-    size_t available = 0;
-    while (piquant_available_isa(available) != nullptr) {
-        ++available;
-    }
-    piquant_context_t* context = context_of(c.threads);
-    if (piquant_context_set_isa(context, piquant_available_isa(c.isa % available)) != PIQUANT_OK ||
-        piquant_context_set_serial_cutoff(context, c.parallel ? 0 : SIZE_MAX) != PIQUANT_OK ||
-        piquant_context_set_stream_threshold(context, c.stream ? 0 : SIZE_MAX) != PIQUANT_OK) {
-        std::abort();
-    }
-    return context;
-}
-
 piquant_status_t call(const Case& c, piquant_context_t* context, const void* in, void* out, double* scale,
                       int64_t* zero_point) {
-    struct {
-        piquant_options_t known;
-        unsigned char beyond[sizeof c.beyond];
-    } given = {c.options, {}};
-    std::copy(std::begin(c.beyond), std::end(c.beyond), given.beyond);
-    const Layout& layout = c.layout;
-    given.known.shape = layout.no_shape ? nullptr : layout.shape.data();
-    given.known.in_strides = layout.no_in_strides ? nullptr : layout.in_strides.data();
-    given.known.out_strides = layout.no_out_strides ? nullptr : layout.out_strides.data();
-    const piquant_options_t* options = c.has_options ? &given.known : nullptr;
+    const GivenOptions given(c);
+    const piquant_options_t* options = given.pointer();
     const piquant_dtype_t real = dtype(c.real);
     const piquant_dtype_t code = dtype(c.code);
     switch (c.operation) {
@@ -145,38 +96,6 @@ std::string bound_exceeded(Case c, piquant_context_t* context, const unsigned ch
     return "";
 }
 
-// Where an array of a call lies; nowhere, where there is none.
-class Placed {
-public:
-    Placed(bool exists, const Case& c, Array (*array_of)(const Case&)) : exists_(exists) {
-        if (exists) {
-            array_ = array_of(c);
-            reach_ = reach_of(array_);
-        }
-    }
-    size_t bytes() const { return static_cast<size_t>(reach_.below + reach_.above); }
-    void put(unsigned char* lowest) { lowest_ = lowest; }
-    unsigned char* lowest() const { return lowest_; }
-    unsigned char* first() const { return lowest_ + static_cast<ptrdiff_t>(reach_.below); }
-    const Array& array() const { return array_; }
-
-    void fill_with(const Case& c, uint64_t salt) {
-        if (exists_) {
-            Bytes dense(piquant_size(dtype(array_.dtype), elements_of(array_)));
-            fill(c, array_.dtype, dense.data(), elements_of(array_), salt);
-            spread(array_, first(), dense);
-        }
-    }
-    Bytes elements() const { return exists_ ? collected(array_, first()) : Bytes(); }
-    void drop_repetitions() { array_ = distinct(array_); }
-
-private:
-    bool exists_;
-    Array array_{};
-    Reach reach_{0, 0};
-    unsigned char* lowest_ = nullptr;
-};
-
 // Whether the arrays of a call can be told from its arguments.
 bool has_arrays(const Case& c) {
     return piquant_size(dtype(c.real), 1) != 0 && piquant_size(dtype(c.code), 1) != 0 && c.n != 0 &&
@@ -184,7 +103,7 @@ bool has_arrays(const Case& c) {
 }
 
 std::string check_parameters(const Case& c, piquant_context_t* context, Guarded& memory) {
-    Placed placed(has_arrays(c) && c.real <= PIQUANT_FLOAT64, c, input_of);
+    PlacedArray placed(has_arrays(c) && c.real <= PIQUANT_FLOAT64, c, input_of);
     placed.drop_repetitions();
     placed.put(memory.place(placed.bytes(), c.in_at_end, c.in_shift));
     placed.fill_with(c, 0);
@@ -226,8 +145,8 @@ std::string check_transform(Case c, piquant_context_t* context, Guarded& in_memo
         c.n %= 1100;
     }
     const bool known = has_arrays(c);
-    Placed in(known, c, input_of);
-    Placed out(known, c, output_of);
+    PlacedArray in(known, c, input_of);
+    PlacedArray out(known, c, output_of);
     // An overlapping output lies in the input's memory, at most a byte away from it.
     const size_t room = overlapping ? out.bytes() + 1 : 0;
     if (in.bytes() + 2 * room > arena - 256) {
@@ -351,11 +270,12 @@ std::string broken_promise(const unsigned char* data, size_t size) {
     if (c.operation == Operation::settings) {
         return check_settings(c);
     }
-    if (has_arrays(c) && is_too_large(c, arena / 2)) {
+    if (!c.blocks.exist && has_arrays(c) && is_too_large(c, arena / 2)) {
         return "";
     }
     piquant_context_t* context = prepared(c);
-    std::string wrong = c.operation == Operation::compute_quant_params
+    std::string wrong = c.blocks.exist ? wrong_with_blocks(c, context, in_memory, out_memory)
+                        : c.operation == Operation::compute_quant_params
                             ? check_parameters(c, c.pointers == Pointers::null_context ? nullptr : context, in_memory)
                             : check_transform(c, context, in_memory, out_memory);
     if (!wrong.empty()) {
@@ -369,7 +289,11 @@ std::string broken_promise(const unsigned char* data, size_t size) {
             words << " [" << c.layout.shape[d] << ": " << c.layout.in_strides[d] << ", " << c.layout.out_strides[d]
                   << "]";
         }
-        words << ", rank " << c.layout.shape.size() << ")";
+        words << ", rank " << c.layout.shape.size();
+        for (const size_t& along : c.blocks.block_size) {
+            words << (&along == c.blocks.block_size.data() ? ", blocks of " : " x ") << along;
+        }
+        words << ")";
         wrong = words.str();
     }
     return wrong;

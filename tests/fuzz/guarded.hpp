@@ -1,28 +1,23 @@
 // Memory between two pages that nobody may touch.
 #pragma once
 
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include <cstdlib>
 #include <cstring>
 #include <vector>
+
+#include "../cpp/platform.hpp"
 
 namespace piquant::fuzz {
 
 class Guarded {
 public:
     explicit Guarded(size_t bytes) {
-        const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+        const size_t page = page_bytes();
         size_ = (bytes + page - 1) / page * page;
         mapped_ = size_ + 2 * page;
-        void* all = mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        begin_ = static_cast<unsigned char*>(all) + page;
-        if (all == MAP_FAILED || mprotect(begin_, size_, PROT_READ | PROT_WRITE) != 0) {
-            std::abort();
-        }
+        begin_ = reserve_pages(mapped_) + page;
+        set_access(begin_, size_, Access::write);
     }
-    ~Guarded() { munmap(begin_ - (mapped_ - size_) / 2, mapped_); }
+    ~Guarded() { release_pages(begin_ - (mapped_ - size_) / 2, mapped_); }
     Guarded(const Guarded&) = delete;
     Guarded& operator=(const Guarded&) = delete;
 

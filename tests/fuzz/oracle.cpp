@@ -4,6 +4,7 @@
 #include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <sstream>
 
 #include "../cpp/exact.hpp"
@@ -144,7 +145,7 @@ bool same(double a, double b) {
 template <class T>
 bool element_is_right(const Case& c, const unsigned char* in, const unsigned char* before, const unsigned char* out,
                       size_t i) {
-    if (c.operation == Operation::quantize) {
+    if (out_dtype(c) == c.code) {
         const bool clean = !is_unpacked(c.code) || out[i] >> bits_of(c.code) == 0;
         return clean && code_at(out, c.code, i) == quantized<T>(c, real_at(in, c.real, i), i);
     }
@@ -175,114 +176,246 @@ int in_dtype(const Case& c) {
     return c.operation == Operation::dequantize ? c.code : c.real;
 }
 int out_dtype(const Case& c) {
-    return c.operation == Operation::quantize ? c.code : c.real;
+    return c.operation == Operation::quantize || c.operation == Operation::quantize_dynamic ? c.code : c.real;
 }
 
-std::vector<piquant_status_t> deserved(const Case& c, bool overlap) {
-    std::vector<piquant_status_t> found;
-    const auto add_if = [&](bool wrong, piquant_status_t status) {
+namespace {
+
+class Statuses {
+public:
+    void add_if(bool wrong, piquant_status_t status) {
         if (wrong) {
             found.push_back(status);
         }
-    };
-    const bool parameters = c.operation == Operation::compute_quant_params;
+    }
+    std::vector<piquant_status_t> found;
+};
+
+// What is wrong with a call's context, dtypes and options.
+Statuses wrong_options(const Case& c) {
+    Statuses s;
     const piquant_options_t o = options_of(c);
-    add_if(c.pointers == Pointers::null_context, PIQUANT_ERROR_CONTEXT);
-    add_if(!is_real(c.real), PIQUANT_ERROR_FLOAT_DTYPE);
-    add_if(!is_code(c.code), PIQUANT_ERROR_CODE_DTYPE);
+    s.add_if(c.pointers == Pointers::null_context, PIQUANT_ERROR_CONTEXT);
+    s.add_if(!is_real(c.real), PIQUANT_ERROR_FLOAT_DTYPE);
+    s.add_if(!is_code(c.code), PIQUANT_ERROR_CODE_DTYPE);
     const auto* const known = c.beyond + (o.struct_size - sizeof o);
-    add_if(c.has_options && std::any_of(c.beyond, known, [](unsigned char b) { return b != 0; }),
-           PIQUANT_ERROR_OPTIONS);
-    add_if(o.round_mode != PIQUANT_NEAREST && o.round_mode != PIQUANT_STOCHASTIC, PIQUANT_ERROR_ROUND_MODE);
-    add_if(o.reduce_op != PIQUANT_SET && o.reduce_op != PIQUANT_ADD, PIQUANT_ERROR_REDUCE_OP);
+    s.add_if(c.has_options && std::any_of(c.beyond, known, [](unsigned char b) { return b != 0; }),
+             PIQUANT_ERROR_OPTIONS);
+    s.add_if(o.round_mode != PIQUANT_NEAREST && o.round_mode != PIQUANT_STOCHASTIC, PIQUANT_ERROR_ROUND_MODE);
+    s.add_if(o.reduce_op != PIQUANT_SET && o.reduce_op != PIQUANT_ADD, PIQUANT_ERROR_REDUCE_OP);
     if (is_code(c.code)) {
-        add_if(!(in_range(range_min(c), c.code) && in_range(range_max(c), c.code) && range_min(c) < range_max(c)),
-               PIQUANT_ERROR_QUANT_RANGE);
-        add_if(!parameters && !in_range(given(c.zero_point, c.code), c.code), PIQUANT_ERROR_ZERO_POINT);
+        s.add_if(!(in_range(range_min(c), c.code) && in_range(range_max(c), c.code) && range_min(c) < range_max(c)),
+                 PIQUANT_ERROR_QUANT_RANGE);
+    }
+    return s;
+}
+
+}  // namespace
+
+std::vector<piquant_status_t> deserved(const Case& c, bool overlap) {
+    Statuses s = wrong_options(c);
+    const bool parameters = c.operation == Operation::compute_quant_params;
+    if (is_code(c.code)) {
+        s.add_if(!parameters && !in_range(given(c.zero_point, c.code), c.code), PIQUANT_ERROR_ZERO_POINT);
     }
     if (!parameters) {
-        add_if(!(c.real == PIQUANT_FLOAT64 ? is_scale<double>(c.scale) : is_scale<float>(c.scale)),
-               PIQUANT_ERROR_SCALE);
+        s.add_if(!(c.real == PIQUANT_FLOAT64 ? is_scale<double>(c.scale) : is_scale<float>(c.scale)),
+                 PIQUANT_ERROR_SCALE);
     }
     if (is_real(c.real) && is_code(c.code)) {
-        add_if(layout_error(c) != PIQUANT_OK, layout_error(c));
+        s.add_if(layout_error(c) != PIQUANT_OK, layout_error(c));
     }
-    add_if(c.n > 0 && c.pointers == Pointers::null_in, PIQUANT_ERROR_NULL);
-    add_if(c.n > 0 && c.pointers == Pointers::null_out && !parameters, PIQUANT_ERROR_NULL);
-    add_if(parameters && c.n == 0, PIQUANT_ERROR_EMPTY);
-    add_if(overlap, PIQUANT_ERROR_OVERLAP);
-    return found;
+    s.add_if(c.n > 0 && c.pointers == Pointers::null_in, PIQUANT_ERROR_NULL);
+    s.add_if(c.n > 0 && c.pointers == Pointers::null_out && !parameters, PIQUANT_ERROR_NULL);
+    s.add_if(parameters && c.n == 0, PIQUANT_ERROR_EMPTY);
+    s.add_if(overlap, PIQUANT_ERROR_OVERLAP);
+    return s.found;
+}
+
+bool is_right(const Case& c, const unsigned char* in, const unsigned char* before, const unsigned char* out, size_t i) {
+    return c.real == PIQUANT_FLOAT64 ? element_is_right<double>(c, in, before, out, i)
+                                     : element_is_right<float>(c, in, before, out, i);
+}
+
+bool is_right_without_scale(const Case& c, const unsigned char* out, size_t i) {
+    return out_dtype(c) == c.code ? code_at(out, c.code, i) == 0 : std::isnan(real_at(out, c.real, i));
 }
 
 std::string wrong_elements(const Case& c, const unsigned char* in, const unsigned char* before,
                            const unsigned char* out, size_t count) {
     const size_t step = c.n / count + 1;
     for (size_t i = c.n % step / 2; i < c.n; i += step) {
-        if (!(c.real == PIQUANT_FLOAT64 ? element_is_right<double>(c, in, before, out, i)
-                                        : element_is_right<float>(c, in, before, out, i))) {
+        if (!is_right(c, in, before, out, i)) {
             return "element " + std::to_string(i) + " is not what exact arithmetic gives";
         }
     }
     return "";
 }
 
-std::string wrong_parameters(const Case& c, const unsigned char* in, piquant_status_t status, double scale,
-                             int64_t zero_point) {
-    double lo = 0;
-    double hi = 0;
-    for (size_t i = 0; i < c.n; ++i) {
-        const double x = real_at(in, c.real, i);
-        if (!std::isfinite(x)) {
-            return status == PIQUANT_ERROR_NOT_FINITE ? "" : "the data are not finite";
-        }
-        lo = x < lo ? x : lo;
-        hi = x > hi ? x : hi;
-    }
+namespace {
+
+Integer middle_of(const Case& c) {
+    return is_signed(c.code) ? 0 : exact::power_of_two(bits_of(c.code) - 1);
+}
+// Codes on each side of the symmetric zero point, the fewer of both.
+Integer reach_of_codes(const Case& c) {
+    return std::min<Integer>(middle_of(c) - range_min(c), range_max(c) - middle_of(c));
+}
+
+// The scale of data of an extent: one rounding of the span, one of the quotient, one to T. Wide has room for twice the
+// largest double.
+double scale_of(const Case& c, double lo, double hi) {
     const bool symmetric = options_of(c).symmetric != 0;
-    const Integer middle = is_signed(c.code) ? 0 : exact::power_of_two(bits_of(c.code) - 1);
-    const Integer reach = std::min<Integer>(middle - range_min(c), range_max(c) - middle);
-    if (symmetric && reach < 1) {
-        return status == PIQUANT_ERROR_SYMMETRIC_RANGE ? "" : "the range has no codes on both sides of the zero point";
-    }
-    // One rounding of the span, one of the quotient. Wide has room for twice the largest double.
     const Wide span = symmetric ? static_cast<Wide>(std::fmax(-lo, hi)) : static_cast<Wide>(hi) - static_cast<Wide>(lo);
-    const double steps = static_cast<double>(symmetric ? reach : range_max(c) - range_min(c));
+    const double steps = static_cast<double>(symmetric ? reach_of_codes(c) : range_max(c) - range_min(c));
     const Wide rounded_span = span > static_cast<Wide>(DBL_MAX) ? 2 * static_cast<Wide>(static_cast<double>(span / 2))
                                                                 : static_cast<Wide>(static_cast<double>(span));
     const double quotient = static_cast<double>(rounded_span / steps);
     const bool wide = c.real == PIQUANT_FLOAT64;
     const volatile float narrow = static_cast<float>(quotient);
-    const double in_type = wide ? quotient : static_cast<double>(narrow);
-    if (std::isinf(in_type)) {
+    return lo == 0 && hi == 0 ? 1.0
+                              : std::fmax(wide ? quotient : static_cast<double>(narrow),
+                                          wide ? DBL_MIN : static_cast<double>(FLT_MIN));
+}
+
+Integer zero_point_of(const Case& c, double lo, double scale) {
+    if (options_of(c).symmetric != 0) {
+        return middle_of(c);
+    }
+    const double t = -lo / scale;
+    if (t >= 0x1p65) {
+        return range_max(c);
+    }
+    // round_half_even(quant_min + t): the integer decides which is even
+    const Integer whole = static_cast<Integer>(static_cast<Wide>(std::floor(t)));
+    const double rest = t - std::floor(t);
+    const Integer below = range_min(c) + whole;
+    return exact::clamp(below + (rest > 0.5 || (rest == 0.5 && below % 2 != 0) ? 1 : 0), range_min(c), range_max(c));
+}
+
+// False if the data are not finite.
+bool extent_of(const Case& c, const unsigned char* in, const std::vector<size_t>& elements, double& lo, double& hi) {
+    lo = hi = 0;
+    for (const size_t i : elements) {
+        const double x = real_at(in, c.real, i);
+        if (!std::isfinite(x)) {
+            return false;
+        }
+        lo = std::fmin(lo, x);
+        hi = std::fmax(hi, x);
+    }
+    return true;
+}
+
+// The smallest number of a dtype that is not below a scale.
+double rounded_up(double scale, int dtype) {
+    if (dtype == PIQUANT_FLOAT64) {
+        return scale;
+    }
+    const struct {
+        int precision, smallest;
+        double largest;
+    } types[] = {{11, -14, 65504}, {8, -126, 0x1.fep127}, {24, -126, static_cast<double>(FLT_MAX)}};
+    const auto& type = types[dtype - PIQUANT_FLOAT16];
+    const int unit = std::max(std::ilogb(scale), type.smallest) - type.precision + 1;
+    const double above = std::ldexp(std::ceil(std::ldexp(scale, -unit)), unit);
+    return above > type.largest ? INFINITY : above;
+}
+
+}  // namespace
+
+std::string wrong_parameters(const Case& c, const unsigned char* in, piquant_status_t status, double scale,
+                             int64_t zero_point) {
+    std::vector<size_t> all(c.n);
+    std::iota(all.begin(), all.end(), size_t{0});
+    double lo;
+    double hi;
+    if (!extent_of(c, in, all, lo, hi)) {
+        return status == PIQUANT_ERROR_NOT_FINITE ? "" : "the data are not finite";
+    }
+    if (options_of(c).symmetric != 0 && reach_of_codes(c) < 1) {
+        return status == PIQUANT_ERROR_SYMMETRIC_RANGE ? "" : "the range has no codes on both sides of the zero point";
+    }
+    const double expected = scale_of(c, lo, hi);
+    if (std::isinf(expected)) {
         return status == PIQUANT_ERROR_DATA_RANGE ? "" : "no scale covers the data";
     }
     if (status != PIQUANT_OK) {
         return "the data have parameters";
     }
-    const double smallest = wide ? DBL_MIN : static_cast<double>(FLT_MIN);
-    const double expected = lo == 0 && hi == 0 ? 1.0 : std::fmax(in_type, smallest);
     std::ostringstream words;
+    const Integer zero = zero_point_of(c, lo, expected);
     if (scale != expected) {
         words << "scale is " << scale << " instead of " << expected;
-        return words.str();
-    }
-    const double t = -lo / scale;
-    const Integer zero = symmetric ? middle
-                         : t >= 0x1p65
-                             ? range_max(c)
-                             : exact::clamp(
-                                   [&] {
-                                       // round_half_even(quant_min + t): the integer decides which is even
-                                       const Integer whole = static_cast<Integer>(static_cast<Wide>(std::floor(t)));
-                                       const double rest = t - std::floor(t);
-                                       const Integer below = range_min(c) + whole;
-                                       return below + (rest > 0.5 || (rest == 0.5 && below % 2 != 0) ? 1 : 0);
-                                   }(),
-                                   range_min(c), range_max(c));
-    if (given(zero_point, c.code) != zero) {
+    } else if (given(zero_point, c.code) != zero) {
         words << "zero point is " << zero_point << " instead of " << static_cast<int64_t>(zero);
     }
     return words.str();
+}
+
+std::vector<piquant_status_t> deserved_with_blocks(const Case& c, bool overlap) {
+    Statuses s = wrong_options(c);
+    const Blocks& b = c.blocks;
+    const size_t beyond = b.struct_size - sizeof(piquant_blocks_t);
+    const bool is_bad = b.missing || c.layout.no_shape || b.no_block_size || c.layout.shape.empty() ||
+                        c.layout.shape.size() > PIQUANT_MAX_BLOCK_RANK || beyond > sizeof b.beyond ||
+                        std::any_of(b.beyond, b.beyond + beyond, [](unsigned char byte) { return byte != 0; }) ||
+                        std::find(b.block_size.begin(), b.block_size.end(), size_t{0}) != b.block_size.end();
+    s.add_if(is_bad, PIQUANT_ERROR_BLOCKS);
+    const bool finds = c.finds_parameters();
+    const bool symmetric = options_of(c).symmetric != 0;
+    if (is_code(c.code)) {
+        s.add_if(finds && symmetric && reach_of_codes(c) < 1, PIQUANT_ERROR_SYMMETRIC_RANGE);
+        s.add_if(!finds && b.no_zero_point && !in_range(given(c.zero_point, c.code), c.code), PIQUANT_ERROR_ZERO_POINT);
+    }
+    const bool is_integer = b.zero_dtype >= PIQUANT_INT8 && b.zero_dtype <= PIQUANT_UINT64;
+    s.add_if(!is_real(b.scale_dtype) || (!b.no_zero_point && !is_integer), PIQUANT_ERROR_PARAM_DTYPE);
+    s.add_if(finds && !b.no_zero_point && is_integer && is_code(c.code) &&
+                 !(in_range(lowest(c.code), b.zero_dtype) && in_range(highest(c.code), b.zero_dtype)),
+             PIQUANT_ERROR_PARAM_DTYPE);
+    if (is_bad || c.n == 0 || !is_real(c.real) || !is_code(c.code)) {
+        return s.found;
+    }
+    const bool has_output = c.operation != Operation::compute_quant_params;
+    s.add_if(c.pointers == Pointers::null_in || (has_output && c.pointers == Pointers::null_out) || b.no_scale ||
+                 (finds && b.no_zero_point && !symmetric),
+             PIQUANT_ERROR_NULL);
+    const piquant_status_t layout = layout_error(c);
+    s.add_if(layout != PIQUANT_OK, layout == PIQUANT_ERROR_SHAPE ? PIQUANT_ERROR_LENGTH : layout);
+    s.add_if(overlap, PIQUANT_ERROR_OVERLAP);
+    return s.found;
+}
+
+BlockResult expected_of_block(const Case& c, const unsigned char* in, const std::vector<size_t>& elements,
+                              const unsigned char* scales, const unsigned char* zeros, size_t block) {
+    const bool may_be_nan = options_of(c).nan_scales != 0;
+    if (!c.finds_parameters()) {
+        const double scale = real_at(scales, c.blocks.scale_dtype, block);
+        const Integer zero =
+            zeros == nullptr ? given(c.zero_point, c.code) : code_at(zeros, c.blocks.zero_dtype, block);
+        const bool is_good = (may_be_nan && std::isnan(scale)) ||
+                             (c.real == PIQUANT_FLOAT64 ? is_scale<double>(scale) : is_scale<float>(scale));
+        return {!is_good                  ? PIQUANT_ERROR_SCALE
+                : !in_range(zero, c.code) ? PIQUANT_ERROR_ZERO_POINT
+                                          : PIQUANT_OK,
+                scale, static_cast<int64_t>(zero)};
+    }
+    const auto without_scale = [&](piquant_status_t status) {
+        return may_be_nan ? BlockResult{PIQUANT_OK, NAN, 0} : BlockResult{status, 0, 0};
+    };
+    double lo;
+    double hi;
+    if (!extent_of(c, in, elements, lo, hi)) {
+        return without_scale(PIQUANT_ERROR_NOT_FINITE);
+    }
+    const double scale = scale_of(c, lo, hi);
+    const double stored = std::isinf(scale) ? scale : rounded_up(scale, c.blocks.scale_dtype);
+    return std::isinf(stored) ? without_scale(PIQUANT_ERROR_DATA_RANGE)
+                              : BlockResult{PIQUANT_OK, stored, static_cast<int64_t>(zero_point_of(c, lo, stored))};
+}
+
+bool is_zero_point(const unsigned char* zeros, const Case& c, size_t block, int64_t expected) {
+    return code_at(zeros, c.blocks.zero_dtype, block) == given(expected, c.code);
 }
 
 double error_bound(int dtype, double scale, double lo, double hi) {

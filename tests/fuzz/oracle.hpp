@@ -20,6 +20,24 @@ int out_dtype(const Case& c);
 std::string wrong_elements(const Case& c, const unsigned char* in, const unsigned char* before,
                            const unsigned char* out, size_t count);
 
+// Whether element i of a block whose scale is a NaN is a code of 0, or a NaN.
+bool is_right_without_scale(const Case& c, const unsigned char* out, size_t i);
+// Whether element i is what exact arithmetic gives.
+bool is_right(const Case& c, const unsigned char* in, const unsigned char* before, const unsigned char* out, size_t i);
+
+// The same of a call with blocks, but for what is wrong with one of them.
+std::vector<piquant_status_t> deserved_with_blocks(const Case& c, bool overlap);
+
+// The parameters of a block: the given ones, or those of its data, which are these elements; and what is wrong with them.
+struct BlockResult {
+    piquant_status_t status;
+    double scale;
+    int64_t zero_point;
+};
+BlockResult expected_of_block(const Case& c, const unsigned char* in, const std::vector<size_t>& elements,
+                              const unsigned char* scales, const unsigned char* zeros, size_t block);
+bool is_zero_point(const unsigned char* zeros, const Case& c, size_t block, int64_t expected);
+
 // The statuses and the numbers that compute_quant_params may give for the data.
 std::string wrong_parameters(const Case& c, const unsigned char* in, piquant_status_t status, double scale,
                              int64_t zero_point);
