@@ -35,10 +35,31 @@ bool is_add(nb::handle reduce_op) {
     return is_second(reduce_op, "reduce_op", "set", "add");
 }
 
+// The element of what has no dimensions, as an index; none where it is no integer. A tensor of uint64 from 2^63 on is no index
+// to Python, but its element is.
+static nb::object index_of_element(nb::handle value) {
+    const auto checked = [](PyObject* result) {
+        nb::object found = nb::steal(result);
+        if (!found.is_valid()) {
+            clear_error();
+        }
+        return found;
+    };
+    const nb::object ndim = checked(PyObject_GetAttrString(value.ptr(), "ndim"));
+    if (!ndim.is_valid() || PyLong_CheckExact(ndim.ptr()) == 0 || PyObject_IsTrue(ndim.ptr()) != 0) {
+        return {};
+    }
+    const nb::object element = checked(PyObject_CallMethod(value.ptr(), "item", nullptr));
+    return element.is_valid() ? checked(PyNumber_Index(element.ptr())) : nb::object();
+}
+
 nb::object as_index(nb::handle value, const char* argument) {
     nb::object index = nb::steal(PyNumber_Index(value.ptr()));
     if (!index.is_valid()) {
         clear_error();
+        index = index_of_element(value);
+    }
+    if (!index.is_valid()) {
         throw nb::type_error((std::string(argument) + " must be an int, got " + text(value)).c_str());
     }
     return index;

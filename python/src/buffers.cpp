@@ -1,6 +1,7 @@
 #include <cstring>
 #include <string>
 
+#include "unlocked.hpp"
 #include "view.hpp"
 
 // A look at anything with the buffer protocol.
@@ -74,11 +75,15 @@ std::string format_words(const Py_buffer& b) {
 // size.
 int input_type(const Py_buffer& b, const char* argument, const Wanted& wanted) {
     const int item = item_type(b);
-    const bool wants_floats = wanted.role == Role::floats;
+    const bool wants_floats = wanted.role == Role::floats || wanted.role == Role::scales;
+    const char* const told_by = wanted.role == Role::scales ? "scale_dtype" : "source_dtype";
+    if (wanted.role == Role::zero_points && item >= 0 && item <= PIQUANT_FLOAT64) {
+        refuse_float_zero_points(argument, nb::str(piquant_dtype_name(static_cast<piquant_dtype_t>(item))));
+    }
     if (wanted.dtype == nullptr) {
         if (item < 0 || (item <= PIQUANT_FLOAT64) != wants_floats) {
             throw nb::type_error((argument + " must hold "s + (wants_floats ? "floats" : "integers") +
-                                  " of native byte order, or bytes together with source_dtype; " + format_words(b))
+                                  " of native byte order, or bytes together with " + told_by + "; " + format_words(b))
                                      .c_str());
         }
         return item;
@@ -87,8 +92,8 @@ int input_type(const Py_buffer& b, const char* argument, const Wanted& wanted) {
     const bool stand_in =
         item > PIQUANT_FLOAT64 && static_cast<std::size_t>(b.itemsize) == item_size(told) && item_size(told) > 1;
     if (item != told && !holds_bytes(b) && !stand_in) {
-        throw nb::type_error((argument + " must hold bytes, or items of "s + name_of(*wanted.dtype) +
-                              ", with source_dtype='" + name_of(*wanted.dtype) + "'; " + format_words(b))
+        throw nb::type_error((argument + " must hold bytes, or items of "s + name_of(*wanted.dtype) + ", with " +
+                              told_by + "='" + name_of(*wanted.dtype) + "'; " + format_words(b))
                                  .c_str());
     }
     return wanted.dtype->stored;
@@ -115,7 +120,10 @@ void copy_buffer(const char* argument, const Wanted& wanted, View& view) {
             (argument + " must be C-contiguous, or have items of the result's type and strides"s).c_str());
     }
     view.original = view.extent();
-    view.owner = nb::steal(PyBytes_FromStringAndSize(nullptr, view.buffer.len));
+    do {
+        PyErr_Clear();
+        view.owner = nb::steal(PyBytes_FromStringAndSize(nullptr, view.buffer.len));
+    } while (!view.owner.is_valid() && release_kept() != 0);
     if (!view.owner.is_valid() ||
         PyBuffer_ToContiguous(PyBytes_AS_STRING(view.owner.ptr()), &view.buffer, view.buffer.len, 'C') != 0) {
         throw nb::python_error();

@@ -2,13 +2,11 @@
 
 #include <string>
 
-#include "context.hpp"
-#include "match.hpp"
-#include "unlocked.hpp"
+#include "calls.hpp"
 
-// The four functions of every face: look at the arrays, match them, make a result where none is given, run, return it.
+// The functions of every face that are told parameters: look at the arrays, match them, make a result where none is
+// given, run, return it.
 namespace piquant_python {
-namespace {
 
 using namespace std::string_literals;
 
@@ -16,7 +14,6 @@ const DType* told_dtype(const Face& face, nb::handle source_dtype, bool wants_fl
     return source_dtype.is_none() ? nullptr : &face.dtype(source_dtype, "source_dtype", wants_float);
 }
 
-// The seed of a stochastic call without one is drawn when nothing can be wrong any more.
 void read_words(nb::handle seed, nb::handle offset, piquant_options_t& options) {
     options.offset = word_bits(offset, "offset");
     if (!seed.is_none()) {
@@ -30,6 +27,30 @@ void draw_seed(const Face& face, nb::handle seed, piquant_options_t& options) {
     }
 }
 
+nb::object finish(piquant_status_t status, const Arrays& arrays, nb::handle out, nb::object&& made) {
+    check(status, arrays.call);
+    if (out.is_none()) {
+        return std::move(made);
+    }
+    arrays.face.tell_written(out);
+    return nb::borrow(out);
+}
+
+void refuse_scale_dtype(nb::handle scale_dtype) {
+    throw nb::value_error(
+        ("scale_dtype must be None where the scale is a number, as it is without blocks, got " + text(scale_dtype))
+            .c_str());
+}
+
+void refuse_carried(const char* argument, const DType& dtype) {
+    throw nb::value_error((argument + " must be of a plain dtype where blocks have parameters, such as torch."s +
+                           piquant_dtype_name(c_dtype(dtype.id)) + "; a tensor of " + nb::str(dtype.storage).c_str() +
+                           " carries one scale and zero point")
+                              .c_str());
+}
+
+namespace {
+
 void read_reduce_op(nb::handle reduce_op, nb::handle out, const Face& face, piquant_options_t& options) {
     if (is_add(reduce_op)) {
         if (out.is_none()) {
@@ -40,21 +61,32 @@ void read_reduce_op(nb::handle reduce_op, nb::handle out, const Face& face, piqu
     }
 }
 
-// What a call returns, after it has run: the given output, of which the framework is told, or the new one.
-nb::object finish(piquant_status_t status, const Arrays& arrays, nb::handle out, nb::object&& made) {
-    check(status, arrays.call);
-    if (out.is_none()) {
-        return std::move(made);
+// Scale and zero point as the caller gave them.
+struct GivenParams {
+    nb::handle scale;
+    nb::handle zero_point;
+    nb::handle block_size;
+    nb::handle scale_dtype;
+};
+
+// Makes the blocks of a call, if it has any.
+bool read_blocks(Arrays& arrays, const GivenParams& params) {
+    if (!wants_blocks(arrays.face, params.scale, params.block_size)) {
+        if (!params.scale_dtype.is_none()) {
+            refuse_scale_dtype(params.scale_dtype);
+        }
+        return false;
     }
-    arrays.face.tell_written(out);
-    return nb::borrow(out);
+    arrays.blocks.emplace(params.block_size);
+    arrays.blocks->read_params(arrays.face, params.scale, params.zero_point, params.scale_dtype, arrays.call);
+    return true;
 }
 
 // Reads how floats become codes, for calls that store these and calls that do not; then looks at the floats. Returns the
 // context that the call names.
-const Context& read_quantization(Arrays& arrays, const DType& code, nb::handle scale, nb::handle zero_point,
-                                 nb::handle round_mode, nb::handle seed, nb::handle offset, nb::handle quant_min,
-                                 nb::handle quant_max, nb::handle ctx) {
+const Context& read_quantization(Arrays& arrays, const DType& code, const GivenParams& params, nb::handle round_mode,
+                                 nb::handle seed, nb::handle offset, nb::handle quant_min, nb::handle quant_max,
+                                 nb::handle ctx) {
     Call& call = arrays.call;
     piquant_options_t& options = arrays.options;
     options.round_mode = is_stochastic(round_mode) ? PIQUANT_STOCHASTIC : PIQUANT_NEAREST;
@@ -63,30 +95,41 @@ const Context& read_quantization(Arrays& arrays, const DType& code, nb::handle s
     options.threads = arrays.face.threads_for(ctx);
     call.code_dtype = code.id;
     read_range(quant_min, quant_max, call, options);
-    read_params(scale, zero_point, call);
+    if (!read_blocks(arrays, params)) {
+        read_params(params.scale, params.zero_point, call);
+    } else if (code.carries_params) {
+        refuse_carried("dtype", code);
+    }
     arrays.find_input();
     call.float_dtype = arrays.in.type->id;
+    if (arrays.blocks) {
+        arrays.blocks->find_params(arrays.face, Shape(arrays.in), call);
+    }
     return context;
 }
 
 nb::object quantize(const Face& face, nb::handle x, nb::handle scale, nb::handle zero_point, nb::handle dtype,
-                    nb::handle round_mode, nb::handle seed, nb::handle offset, nb::handle quant_min,
-                    nb::handle quant_max, nb::handle source_dtype, nb::handle out, nb::handle ctx) {
+                    nb::handle block_size, nb::handle scale_dtype, nb::handle round_mode, nb::handle seed,
+                    nb::handle offset, nb::handle quant_min, nb::handle quant_max, nb::handle source_dtype,
+                    nb::handle out, nb::handle ctx) {
     Call call;
     piquant_options_t options = PIQUANT_OPTIONS_INIT;
     const DType& code = face.dtype(dtype, "dtype", false);
     Arrays arrays(face, call, options, x, face.floats, {Role::floats, told_dtype(face, source_dtype, true)});
-    const Context& context =
-        read_quantization(arrays, code, scale, zero_point, round_mode, seed, offset, quant_min, quant_max, ctx);
+    const Context& context = read_quantization(arrays, code, {scale, zero_point, block_size, scale_dtype}, round_mode,
+                                               seed, offset, quant_min, quant_max, ctx);
     nb::object made = arrays.find_output(out, code, Shape(arrays.in), true);
     arrays.lay_out(&code);
     draw_seed(face, seed, options);
-    piquant_status_t status;
-    {
-        const Unlocked unlocked(call.n);
-        status = piquant_quantize(context.get(), arrays.in.data, c_dtype(call.float_dtype), arrays.out.data,
-                                  c_dtype(code.id), call.n, call.scale, call.zero_point, &options);
-    }
+    Blocks* const blocks = arrays.blocks ? &*arrays.blocks : nullptr;
+    const piquant_status_t status = run(arrays, context, [&](piquant_context_t* runner) {
+        return blocks == nullptr
+                   ? piquant_quantize(runner, arrays.in.data, c_dtype(call.float_dtype), arrays.out.data,
+                                      c_dtype(code.id), call.n, call.scale, call.zero_point, &options)
+                   : piquant_quantize_blocks(runner, arrays.in.data, c_dtype(call.float_dtype), arrays.out.data,
+                                             c_dtype(code.id), blocks->described(), blocks->scale.data,
+                                             blocks->zero_point.data, &options, &blocks->bad);
+    });
     return finish(status, arrays, out, std::move(made));
 }
 
@@ -117,7 +160,8 @@ Shape shape_told(const Shape& stored, nb::handle sizes, const DType& code, bool 
 }
 
 nb::object dequantize(const Face& face, nb::handle q, nb::handle scale, nb::handle zero_point, nb::handle dtype,
-                      nb::handle reduce_op, nb::handle source_dtype, nb::handle shape, nb::handle out, nb::handle ctx) {
+                      nb::handle block_size, nb::handle scale_dtype, nb::handle reduce_op, nb::handle source_dtype,
+                      nb::handle shape, nb::handle out, nb::handle ctx) {
     Call call;
     piquant_options_t options = PIQUANT_OPTIONS_INIT;
     const DType& result = face.dtype(dtype, "dtype", true);
@@ -129,15 +173,22 @@ nb::object dequantize(const Face& face, nb::handle q, nb::handle scale, nb::hand
     options.threads = face.threads_for(ctx);
     const nb::object sizes =
         shape.is_none() ? nb::object(nb::none()) : piquant_python::call(python_function("read_shape"), {shape});
-    const nb::object zero_index = as_index(zero_point, "zero_point");
-    call.scale = number(scale, "scale");
-    call.scale_given = scale;
-    call.zero_point_given = zero_point;
+    nb::object zero_index;
+    if (!read_blocks(arrays, {scale, zero_point, block_size, scale_dtype})) {
+        zero_index = as_index(zero_point, "zero_point");
+        call.scale = number(scale, "scale");
+        call.scale_given = scale;
+        call.zero_point_given = zero_point;
+    }
     call.float_dtype = result.id;
     arrays.find_input();
     const DType& code = code_type(in, told, source_dtype, face);
     call.code_dtype = code.id;
-    call.zero_point = code_bits(zero_index, "zero_point", code.id, PIQUANT_ERROR_ZERO_POINT, call);
+    if (!arrays.blocks) {
+        call.zero_point = code_bits(zero_index, "zero_point", code.id, PIQUANT_ERROR_ZERO_POINT, call);
+    } else if (in.type->carries_params) {
+        refuse_carried(face.codes, *in.type);
+    }
     if (in.type->carries_params) {
         check(piquant_check(c_dtype(result.id), c_dtype(code.id), call.scale, call.zero_point, &options), call);
         face.compare_params(q, face.codes, call);
@@ -157,64 +208,48 @@ nb::object dequantize(const Face& face, nb::handle q, nb::handle scale, nb::hand
         }
         in.set_shape(stored.sizes, stored.rank);
     }
+    if (arrays.blocks) {
+        arrays.blocks->find_params(face, elements, call);
+    }
     nb::object made = arrays.find_output(out, result, elements, alike);
     arrays.lay_out(&code);
-    piquant_status_t status;
-    {
-        const Unlocked unlocked(call.n);
-        status = piquant_dequantize(context.get(), in.data, c_dtype(code.id), arrays.out.data, c_dtype(result.id),
-                                    call.n, call.scale, call.zero_point, &options);
-    }
+    Blocks* const blocks = arrays.blocks ? &*arrays.blocks : nullptr;
+    const piquant_status_t status = run(arrays, context, [&](piquant_context_t* runner) {
+        return blocks == nullptr
+                   ? piquant_dequantize(runner, in.data, c_dtype(code.id), arrays.out.data, c_dtype(result.id), call.n,
+                                        call.scale, call.zero_point, &options)
+                   : piquant_dequantize_blocks(runner, in.data, c_dtype(code.id), arrays.out.data, c_dtype(result.id),
+                                               blocks->described(), blocks->scale.data, blocks->zero_point.data,
+                                               &options, &blocks->bad);
+    });
     return finish(status, arrays, out, std::move(made));
 }
 
 nb::object quantize_dequantize(const Face& face, nb::handle x, nb::handle scale, nb::handle zero_point,
-                               nb::handle dtype, nb::handle round_mode, nb::handle reduce_op, nb::handle seed,
-                               nb::handle offset, nb::handle quant_min, nb::handle quant_max, nb::handle source_dtype,
-                               nb::handle out, nb::handle ctx) {
+                               nb::handle dtype, nb::handle block_size, nb::handle scale_dtype, nb::handle round_mode,
+                               nb::handle reduce_op, nb::handle seed, nb::handle offset, nb::handle quant_min,
+                               nb::handle quant_max, nb::handle source_dtype, nb::handle out, nb::handle ctx) {
     Call call;
     piquant_options_t options = PIQUANT_OPTIONS_INIT;
     const DType& code = face.dtype(dtype, "dtype", false);
     Arrays arrays(face, call, options, x, face.floats, {Role::floats, told_dtype(face, source_dtype, true)});
     read_reduce_op(reduce_op, out, face, options);
-    const Context& context =
-        read_quantization(arrays, code, scale, zero_point, round_mode, seed, offset, quant_min, quant_max, ctx);
+    const Context& context = read_quantization(arrays, code, {scale, zero_point, block_size, scale_dtype}, round_mode,
+                                               seed, offset, quant_min, quant_max, ctx);
     const DType& type = *arrays.in.type;
     nb::object made = arrays.find_output(out, type, Shape(arrays.in), true);
     arrays.lay_out(nullptr);
     draw_seed(face, seed, options);
-    piquant_status_t status;
-    {
-        const Unlocked unlocked(call.n);
-        status = piquant_quantize_dequantize(context.get(), arrays.in.data, arrays.out.data, c_dtype(type.id),
-                                             c_dtype(code.id), call.n, call.scale, call.zero_point, &options);
-    }
+    Blocks* const blocks = arrays.blocks ? &*arrays.blocks : nullptr;
+    const piquant_status_t status = run(arrays, context, [&](piquant_context_t* runner) {
+        return blocks == nullptr
+                   ? piquant_quantize_dequantize(runner, arrays.in.data, arrays.out.data, c_dtype(type.id),
+                                                 c_dtype(code.id), call.n, call.scale, call.zero_point, &options)
+                   : piquant_quantize_dequantize_blocks(runner, arrays.in.data, arrays.out.data, c_dtype(type.id),
+                                                        c_dtype(code.id), blocks->described(), blocks->scale.data,
+                                                        blocks->zero_point.data, &options, &blocks->bad);
+    });
     return finish(status, arrays, out, std::move(made));
-}
-
-nb::typed<nb::tuple, double, nb::int_> compute_quant_params(const Face& face, nb::handle x, nb::handle dtype,
-                                                            nb::handle symmetric, nb::handle quant_min,
-                                                            nb::handle quant_max, nb::handle source_dtype,
-                                                            nb::handle ctx) {
-    Call call;
-    piquant_options_t options = PIQUANT_OPTIONS_INIT;
-    const DType& code = face.dtype(dtype, "dtype", false);
-    call.code_dtype = code.id;
-    const Wanted wanted{Role::floats, told_dtype(face, source_dtype, true)};
-    options.symmetric = flag(symmetric, "symmetric") ? 1 : 0;
-    read_range(quant_min, quant_max, call, options);
-    const Context& context = context_of(ctx);
-    options.threads = face.threads_for(ctx);
-    View in;
-    call.input = face.floats;
-    face.view(x, face.floats, wanted, in);
-    if (!in.contiguous) {
-        options.rank = in.rank;
-        options.shape = in.shape;
-        options.in_strides = in.strides;
-    }
-    call.float_dtype = in.type->id;
-    return params_of(context, in.data, in.n, options, call);
 }
 
 }  // namespace
@@ -223,23 +258,26 @@ void init_calls(nb::module_& m) {
     using namespace nb::literals;
     // None is an argument like others here.
     m.def("quantize", &quantize, "face"_a, "x"_a.none(), "scale"_a.none(), "zero_point"_a.none(), "dtype"_a.none(),
-          "round_mode"_a.none(), "seed"_a.none(), "offset"_a.none(), "quant_min"_a.none(), "quant_max"_a.none(),
-          "source_dtype"_a.none(), "out"_a.none(), "ctx"_a.none(),
+          "block_size"_a.none(), "scale_dtype"_a.none(), "round_mode"_a.none(), "seed"_a.none(), "offset"_a.none(),
+          "quant_min"_a.none(), "quant_max"_a.none(), "source_dtype"_a.none(), "out"_a.none(), "ctx"_a.none(),
           nb::sig("def quantize(face: Face, x: object, scale: object, zero_point: object, dtype: object, "
-                  "round_mode: object, seed: object, offset: object, quant_min: object, quant_max: object, "
+                  "block_size: object, scale_dtype: object, round_mode: object, seed: object, offset: object, "
+                  "quant_min: object, quant_max: object, "
                   "source_dtype: object, out: object, ctx: object) -> typing.Any"));
     m.def("dequantize", &dequantize, "face"_a, "q"_a.none(), "scale"_a.none(), "zero_point"_a.none(), "dtype"_a.none(),
-          "reduce_op"_a.none(), "source_dtype"_a.none(), "shape"_a.none(), "out"_a.none(), "ctx"_a.none(),
+          "block_size"_a.none(), "scale_dtype"_a.none(), "reduce_op"_a.none(), "source_dtype"_a.none(),
+          "shape"_a.none(), "out"_a.none(), "ctx"_a.none(),
           nb::sig("def dequantize(face: Face, q: object, scale: object, zero_point: object, dtype: object, "
+                  "block_size: object, scale_dtype: object, "
                   "reduce_op: object, source_dtype: object, shape: object, out: object, ctx: object) -> typing.Any"));
     m.def("quantize_dequantize", &quantize_dequantize, "face"_a, "x"_a.none(), "scale"_a.none(), "zero_point"_a.none(),
-          "dtype"_a.none(), "round_mode"_a.none(), "reduce_op"_a.none(), "seed"_a.none(), "offset"_a.none(),
-          "quant_min"_a.none(), "quant_max"_a.none(), "source_dtype"_a.none(), "out"_a.none(), "ctx"_a.none(),
+          "dtype"_a.none(), "block_size"_a.none(), "scale_dtype"_a.none(), "round_mode"_a.none(), "reduce_op"_a.none(),
+          "seed"_a.none(), "offset"_a.none(), "quant_min"_a.none(), "quant_max"_a.none(), "source_dtype"_a.none(),
+          "out"_a.none(), "ctx"_a.none(),
           nb::sig("def quantize_dequantize(face: Face, x: object, scale: object, zero_point: object, dtype: object, "
-                  "round_mode: object, reduce_op: object, seed: object, offset: object, quant_min: object, "
+                  "block_size: object, scale_dtype: object, round_mode: object, reduce_op: object, seed: object, "
+                  "offset: object, quant_min: object, "
                   "quant_max: object, source_dtype: object, out: object, ctx: object) -> typing.Any"));
-    m.def("compute_quant_params", &compute_quant_params, "face"_a, "x"_a.none(), "dtype"_a.none(), "symmetric"_a.none(),
-          "quant_min"_a.none(), "quant_max"_a.none(), "source_dtype"_a.none(), "ctx"_a.none());
     m.def("is_stochastic", &is_stochastic, "round_mode"_a.none());
     m.def("shown", &text, "value"_a.none(), "repr(value), or the beginning of a long one.");
 }

@@ -5,18 +5,12 @@
 #include <cstring>
 #include <string>
 
-#include "view.hpp"
+#include "blocks.hpp"
 
 namespace piquant_python {
 namespace {
 
 using namespace std::string_literals;
-
-std::string dtype_name(int dtype) {
-    const char* const name = piquant_dtype_name(static_cast<piquant_dtype_t>(dtype));
-    const std::string known = name != nullptr ? name : std::to_string(dtype);
-    return known.substr(0, known.find("_unpacked"));
-}
 
 // The range of a code type: its smallest and its largest code.
 std::string range_end(int dtype, bool highest) {
@@ -32,12 +26,8 @@ std::string highest(int dtype) {
     return range_end(dtype, true);
 }
 
-// The zero point of symmetric parameters.
 std::string middle(int dtype) {
-    const bool is_signed = lowest(dtype) != "0";
-    return is_signed
-               ? "0"
-               : std::to_string(std::uint64_t{1} << (piquant_dtype_bits(static_cast<piquant_dtype_t>(dtype)) - 1));
+    return std::to_string(symmetric_zero_point(dtype));
 }
 
 std::string scale_words(const Call& call) {
@@ -46,7 +36,21 @@ std::string scale_words(const Call& call) {
     std::snprintf(limits, sizeof limits, "%.9g to %.9g", wide ? DBL_MIN : static_cast<double>(FLT_MIN),
                   wide ? DBL_MAX : static_cast<double>(FLT_MAX));
     return "scale must be finite and positive, from " + std::string(limits) + " for " + dtype_name(call.float_dtype) +
-           " data, got " + text(call.scale_given);
+           " data, got " +
+           (call.blocks == nullptr ? text(call.scale_given)
+                                   : shown_element(call.blocks->scale, call.blocks->bad) + call.blocks->place());
+}
+
+std::string zero_point_words(const Call& call) {
+    const bool of_blocks = call.blocks != nullptr && call.blocks->has_zero_points();
+    return "zero_point must be in " + lowest(call.code_dtype) + ".." + highest(call.code_dtype) + " for " +
+           dtype_name(call.code_dtype) + ", got " +
+           (of_blocks ? shown_element(call.blocks->zero_point, call.blocks->bad) + call.blocks->place()
+                      : text(call.zero_point_given));
+}
+
+std::string place(const Call& call) {
+    return call.blocks != nullptr ? call.blocks->place() : "";
 }
 
 // Text of the environment, which may be no UTF-8, with \x.. where it is none.
@@ -76,9 +80,7 @@ std::string environment_words() {
 std::string words(piquant_status_t status, const Call& call) {
     switch (status) {
         case PIQUANT_ERROR_SCALE: return scale_words(call);
-        case PIQUANT_ERROR_ZERO_POINT:
-            return "zero_point must be in " + lowest(call.code_dtype) + ".." + highest(call.code_dtype) + " for " +
-                   dtype_name(call.code_dtype) + ", got " + text(call.zero_point_given);
+        case PIQUANT_ERROR_ZERO_POINT: return zero_point_words(call);
         case PIQUANT_ERROR_QUANT_RANGE:
             return "quant_min and quant_max must satisfy " + lowest(call.code_dtype) +
                    " <= quant_min < quant_max <= " + highest(call.code_dtype) + " for " + dtype_name(call.code_dtype) +
@@ -91,14 +93,17 @@ std::string words(piquant_status_t status, const Call& call) {
         case PIQUANT_ERROR_EMPTY:
             return call.input + " must have at least one element to compute parameters from, got none"s;
         case PIQUANT_ERROR_NOT_FINITE:
-            return call.input + " must be finite to compute parameters from, but holds NaN or infinity"s;
+            return call.input + " must be finite to compute parameters from, but holds NaN or infinity"s + place(call);
         case PIQUANT_ERROR_DATA_RANGE:
-            return call.input +
-                   " spans more than quant_max - quant_min steps of the largest scale that fits the compute type"s;
+            return call.input + " spans more than quant_max - quant_min steps of the largest scale that fits "s +
+                   (call.blocks == nullptr ? "the compute type"
+                                           : dtype_name(call.blocks->described()->scale_dtype) + place(call));
         case PIQUANT_ERROR_STRIDES:
             return "out must have memory of its own for each element, got " +
                    (call.out != nullptr ? layout_words(*call.out) : "others"s);
-        case PIQUANT_ERROR_OVERLAP: return "out must not overlap the input";
+        case PIQUANT_ERROR_OVERLAP:
+            return call.blocks == nullptr ? "out must not overlap the input"
+                                          : "out must not overlap the input, scale or zero_point";
         case PIQUANT_ERROR_LENGTH:
             return "numel must be small enough for the array to fit the address space, got " + std::to_string(call.n);
         case PIQUANT_ERROR_ISA: {
@@ -114,6 +119,17 @@ std::string words(piquant_status_t status, const Call& call) {
 }
 
 }  // namespace
+
+std::string dtype_name(int dtype) {
+    const char* const name = piquant_dtype_name(static_cast<piquant_dtype_t>(dtype));
+    const std::string known = name != nullptr ? name : std::to_string(dtype);
+    return known.substr(0, known.find("_unpacked"));
+}
+
+std::uint64_t symmetric_zero_point(int dtype) {
+    const bool is_signed = lowest(dtype) != "0";
+    return is_signed ? 0 : std::uint64_t{1} << (piquant_dtype_bits(static_cast<piquant_dtype_t>(dtype)) - 1);
+}
 
 std::string shape_words(const std::size_t* shape, std::size_t rank) {
     std::string words = "(";
@@ -156,6 +172,9 @@ std::string text(nb::handle value) {
 }
 
 void throw_status(piquant_status_t status, const Call& call) {
+    if (status == PIQUANT_ERROR_DEVICE) {  // see device.cpp
+        throw nb::python_error();
+    }
     if (status == PIQUANT_ERROR_MEMORY) {
         PyErr_NoMemory();
         throw nb::python_error();

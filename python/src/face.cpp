@@ -10,13 +10,26 @@ namespace {
 
 using namespace std::string_literals;
 
+// Names of arguments that functions of frameworks are called with; made with the module.
+PyObject* name_of_dtype = nullptr;
+PyObject* names_of_params = nullptr;
+
 const char* role_name(Role role) {
-    return role == Role::floats ? "floats" : role == Role::codes ? "codes" : "output";
+    switch (role) {
+        case Role::floats: return "floats";
+        case Role::codes: return "codes";
+        case Role::scales: return "scales";
+        case Role::zero_points: return "zero points";
+        case Role::output: break;
+    }
+    return "output";
 }
 
 bool fits(const DType& found, const Wanted& wanted) {
     switch (wanted.role) {
-        case Role::floats: return found.is_float();
+        case Role::floats:
+        case Role::scales: return found.is_float();
+        case Role::zero_points: return found.id >= PIQUANT_INT8 && found.id <= PIQUANT_UINT64;
         case Role::codes: return !found.is_float();
         case Role::output: break;
     }
@@ -38,7 +51,16 @@ nb::object call(nb::handle function, std::initializer_list<nb::handle> arguments
     return result;
 }
 
+void refuse_float_zero_points(const char* argument, nb::handle dtype) {
+    (void)call(nb::module_::import_("piquant._dtypes").attr("refuse_float_zero_points"), {nb::str(argument), dtype});
+    throw nb::type_error("zero points must be integers");
+}
+
 Extent View::extent() const {
+    if (type->carries_params && type->is_packed()) {  // rows run on
+        const auto begin = reinterpret_cast<std::uintptr_t>(data);
+        return {begin, begin + piquant_size(static_cast<piquant_dtype_t>(type->id), n)};
+    }
     Extent e{reinterpret_cast<std::uintptr_t>(data), reinterpret_cast<std::uintptr_t>(data) + item};
     for (std::size_t d = 0; d < rank; ++d) {
         if (shape[d] == 0) {
@@ -60,7 +82,7 @@ const DType& Face::dtype(nb::handle spelling, const char* argument, bool wants_f
     return *nb::inst_ptr<DType>(found);
 }
 
-// The description of an array: (address, DType, shape, strides, instead). Strides are bytes, or None for row-major
+// The description of an array: (address, DType, shape, strides, instead), and the number of its device, if it is on one. Strides are bytes, or None for row-major
 // order without gaps. `instead` is None, or an array of plain elements to read in place of this one.
 void Face::describe_into(nb::handle array, const char* argument, const Wanted& wanted, View& view) const {
     const nb::object dtype = wanted.dtype == nullptr ? nb::object(nb::none()) : nb::find(*wanted.dtype);
@@ -75,6 +97,7 @@ void Face::describe_into(nb::handle array, const char* argument, const Wanted& w
     }
     view.data = reinterpret_cast<void*>(nb::cast<std::uintptr_t>(parts[0]));
     view.type = nb::inst_ptr<DType>(parts[1]);
+    view.device = nb::len(parts) > 5 ? nb::cast<int>(parts[5]) : host;
     view.item = piquant_size(static_cast<piquant_dtype_t>(view.type->stored), 1);
     view.rank = nb::len(shape);
     for (std::size_t d = 0; d < view.rank; ++d) {
@@ -122,15 +145,22 @@ void Face::make_contiguous(nb::handle array, const char* argument, const Wanted&
 
 nb::object Face::new_output(nb::handle like, bool plain, const DType& dtype, nb::handle shape, std::size_t bytes,
                             const Call& given) const {
-    static PyObject* const names = nb::make_tuple("dtype").release().ptr();
-    nb::object made;
-    if (bytes < small && !dtype.carries_params) {
-        if (!shape.is_none()) {
+    const bool on_device = given.device != host;
+    if (bytes < small || on_device) {
+        nb::object made;
+        if (!shape.is_none() && on_device) {
+            // The fast ways make arrays of the host.
+        } else if (!shape.is_none() && dtype.carries_params) {
+            const nb::float_ scale(given.scale);  // torch wants the very types
+            const nb::int_ zero_point(given.zero_point);
+            PyObject* const by_params[] = {shape.ptr(), dtype.storage.ptr(), scale.ptr(), zero_point.ptr()};
+            made = nb::steal(vectorcall(make_quantized.ptr(), by_params, 1, names_of_params));
+        } else if (!shape.is_none()) {
             PyObject* const by_shape[] = {shape.ptr(), dtype.storage.ptr()};
             made = nb::steal(vectorcall(make_small.ptr(), by_shape, 2));
-        } else if (plain) {
+        } else if (plain && !dtype.carries_params) {
             PyObject* const by_example[] = {like.ptr(), dtype.storage.ptr()};
-            made = nb::steal(vectorcall(make_alike.ptr(), by_example, 1, names));
+            made = nb::steal(vectorcall(make_alike.ptr(), by_example, 1, name_of_dtype));
         }
         if (made.is_valid()) {
             return made;
@@ -141,6 +171,15 @@ nb::object Face::new_output(nb::handle like, bool plain, const DType& dtype, nb:
         PyErr_Clear();
     }
     return call(make, {like, nb::find(dtype), shape, given.scale_given, given.zero_point_given});
+}
+
+void Face::match_device(const View& view, const char* argument, const Call& given) const {
+    const auto words = [](int device) { return device == host ? "cpu"s : "cuda:" + std::to_string(device); };
+    if (view.device != given.device) {
+        throw nb::type_error((argument + " must be on device "s + words(given.device) +
+                              ", as the data is, got device " + words(view.device))
+                                 .c_str());
+    }
 }
 
 void Face::compare_params(nb::handle array, const char* argument, const Call& given) const {
@@ -156,8 +195,9 @@ void Face::tell_written(nb::handle output) const {
 namespace {
 
 Face* new_face(const std::string& kind, const nb::typed<nb::dict, nb::object, DType>& dtypes, nb::handle find_dtype,
-               nb::handle make, nb::handle draw_seed, nb::handle make_alike, nb::handle make_small, std::size_t small,
-               nb::handle describe, nb::handle contiguous, nb::handle check_params, nb::handle written) {
+               nb::handle make, nb::handle draw_seed, nb::handle make_alike, nb::handle make_small,
+               nb::handle make_quantized, std::size_t small, nb::handle describe, nb::handle contiguous,
+               nb::handle check_params, nb::handle written, nb::handle run, bool runs_all) {
     auto* face = new Face{};
     const bool buffers = kind == "buffers";
     face->look = buffers ? look_at_buffer : kind == "torch" ? look_at_tensor : look_at_array;
@@ -166,6 +206,7 @@ Face* new_face(const std::string& kind, const nb::typed<nb::dict, nb::object, DT
     face->noun = kind == "torch" ? "tensor" : buffers ? "buffer" : "array";
     face->flat_outputs = buffers;
     face->tells_shapes = buffers;
+    face->one_is_number = kind == "torch";
     face->threads = kind == "torch" ? threads_of_torch() : nullptr;
     face->dtypes = dtypes;
     face->find_dtype = nb::borrow(find_dtype);
@@ -173,11 +214,14 @@ Face* new_face(const std::string& kind, const nb::typed<nb::dict, nb::object, DT
     face->draw_seed = nb::borrow(draw_seed);
     face->make_alike = nb::borrow(make_alike);
     face->make_small = nb::borrow(make_small);
+    face->make_quantized = nb::borrow(make_quantized);
     face->small = small;
     face->describe = nb::borrow(describe);
     face->contiguous = nb::borrow(contiguous);
     face->check_params = nb::borrow(check_params);
     face->written = nb::borrow(written);
+    face->run = nb::borrow(run);
+    face->runs_all = runs_all;
     for (const auto& [spelling, value] : dtypes) {
         const auto* type = nb::inst_ptr<DType>(value);
         if (type->is_element()) {
@@ -207,6 +251,8 @@ nb::object see(const Face& face, nb::handle array, bool output) {
 
 void init_face(nb::module_& m) {
     using namespace nb::literals;
+    name_of_dtype = nb::make_tuple("dtype").release().ptr();
+    names_of_params = nb::make_tuple("dtype", "scale", "zero_point").release().ptr();
     nb::class_<DType>(m, "DType", "What a dtype of a face stands for; dtypes are numbers of piquant_dtype_t.")
         .def(
             "__init__",
@@ -222,9 +268,10 @@ void init_face(nb::module_& m) {
         .def_prop_ro("is_packed", &DType::is_packed);
     nb::class_<Face>(m, "Face", "How one kind of arrays is looked at and made.")
         .def(nb::new_(&new_face), "kind"_a, nb::kw_only(), "dtypes"_a, "find_dtype"_a, "make"_a, "draw_seed"_a,
-             "make_alike"_a.none() = nb::none(), "make_small"_a.none() = nb::none(), "small"_a = 0,
-             "describe"_a.none() = nb::none(), "contiguous"_a.none() = nb::none(), "check_params"_a.none() = nb::none(),
-             "written"_a.none() = nb::none())
+             "make_alike"_a.none() = nb::none(), "make_small"_a.none() = nb::none(),
+             "make_quantized"_a.none() = nb::none(), "small"_a = 0, "describe"_a.none() = nb::none(),
+             "contiguous"_a.none() = nb::none(), "check_params"_a.none() = nb::none(), "written"_a.none() = nb::none(),
+             "run"_a.none() = nb::none(), "runs_all"_a = false)
         .def("see", &see, "array"_a.none(), "output"_a = false,
              nb::sig("def see(self, array: object, output: bool = False) -> "
                      "tuple[int, int, tuple[int, ...], tuple[int, ...]] | None"),

@@ -4,6 +4,8 @@
 #include <Python.h>
 #include <piquant/quant.h>
 
+#include <atomic>
+
 #if defined(__SSE3__)
 #error "compile this unit with PIQUANT_BASELINE_FLAGS"
 #endif
@@ -17,21 +19,21 @@ PyMODINIT_FUNC PyInit__native(void) {
         PyErr_SetString(PyExc_ImportError, piquant_status_string(PIQUANT_ERROR_CPU));
         return nullptr;
     }
-    // What the module knows of Python, its types and interned names, belongs to one interpreter.
-    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+    // What the module knows of Python, its types and interned names, belongs to one interpreter. The main one is 0.
+    // From 3.13 on Python calls this in the main one, whichever imports.
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
         PyErr_SetString(PyExc_ImportError,
                         "piquant runs in the main interpreter of a process only, not in subinterpreters");
         return nullptr;
     }
-    static bool imported = false;
-    if (imported) {
-        PyErr_SetString(
-            PyExc_ImportError,
-            "piquant._native was imported before and removed from sys.modules; it can be loaded only once in a "
-            "process: leave it there, or start another process");
+    static std::atomic<bool> imported = false;
+    if (imported.exchange(true)) {
+        PyErr_SetString(PyExc_ImportError,
+                        "piquant._native was imported before and removed from sys.modules, or this is not the main "
+                        "interpreter; it can "
+                        "be loaded only once in a process: leave it there, or start another process");
         return nullptr;
     }
-    imported = true;
     return PyInit__native_unchecked();
 }
 

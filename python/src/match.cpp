@@ -79,6 +79,7 @@ nb::object Shape::tuple() const {
 void Arrays::find_input() {
     call.input = argument;
     face.view(given, argument, wanted, in);
+    call.device = in.device;
 }
 
 nb::object Arrays::find_output(nb::handle given_out, const DType& dtype, const Shape& result, bool alike) {
@@ -91,7 +92,9 @@ nb::object Arrays::find_output(nb::handle given_out, const DType& dtype, const S
     }
     nb::object made;
     if (given_out.is_none()) {
-        const bool by_example = alike && !packs && !face.tells_shapes;
+        // A tensor that carries parameters is no example for others, nor others for it; C++ sees row-major ones only.
+        const bool carries = dtype.carries_params || in.type->carries_params;
+        const bool by_example = alike && !packs && !face.tells_shapes && !(carries && in.plain && in.contiguous);
         const Shape stored = packs ? result.packed(dtype) : result;
         const nb::object shape = by_example ? nb::object(nb::none()) : stored.tuple();
         const nb::handle like = in.owner.is_valid() ? nb::handle(in.owner) : given;
@@ -100,6 +103,7 @@ nb::object Arrays::find_output(nb::handle given_out, const DType& dtype, const S
         match_shape(dtype, result, stored);
     } else {
         face.view(given_out, "out", output, out);
+        face.match_device(out, "out", call);
         if (dtype.carries_params) {
             face.compare_params(given_out, "out", call);
         }
@@ -161,6 +165,9 @@ void Arrays::lay_out(const DType* code) {
     }
     if (in.original.end != 0) {
         refuse_overlap_of_copy();
+    }
+    if (blocks) {
+        blocks->refuse_overlap(out, call);
     }
     if (elements.contiguous && codes.contiguous && (whole_bytes || rows_run_on)) {
         return;  // elements side by side

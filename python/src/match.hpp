@@ -1,7 +1,9 @@
 // What two arrays of a call must be to each other: shapes, rows of packed codes, layouts.
 #pragma once
 
-#include "view.hpp"
+#include <optional>
+
+#include "blocks.hpp"
 
 namespace piquant_python {
 
@@ -41,6 +43,9 @@ struct Arrays {
     Wanted wanted;
     View in;
     View out;
+    std::optional<Blocks> blocks;  // where these have parameters of their own
+
+    bool on_device() const { return call.device != host || face.runs_all; }
 
     // Looks at the input.
     void find_input();

@@ -41,6 +41,9 @@ NB_MODULE(_native_unchecked, m) {
     piquant_python::init_context(m);
     piquant_python::init_face(m);
     piquant_python::init_calls(m);
+    piquant_python::init_params(m);
+    piquant_python::init_messages(m);
+    piquant_python::init_device(m);
     piquant_python::init_output(m);
     piquant_python::init_tensors(m);
     piquant_python::init_arrays(m);

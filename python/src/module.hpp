@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 #include <piquant/quant.h>
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 
@@ -11,11 +12,36 @@ namespace nb = nanobind;
 
 namespace piquant_python {
 
+class Blocks;
 class Context;
 struct View;
 
+// Where arrays lie: in the memory of this process, or on the CUDA device of a number.
+constexpr int host = -1;
+
+// An object that is looked for when it is first needed, and kept for as long as the process lives. Of threads that look at
+// once each finds the same. None waits for another, as it would for a static of a function: that one may have let go of the
+// interpreter, and want it back from who waits.
+class Found {
+public:
+    template <class Look>
+    PyObject* by(const Look& look) {
+        PyObject* found = found_.load(std::memory_order_acquire);
+        if (found == nullptr) {
+            nb::object looked = look();
+            found = looked.release().ptr();
+            found_.store(found, std::memory_order_release);
+        }
+        return found;
+    }
+
+private:
+    std::atomic<PyObject*> found_{nullptr};
+};
+
 // What a call was given, for the C API and for the words of the exception.
 struct Call {
+    int device = host;
     int float_dtype = -1;
     int code_dtype = -1;
     double scale = 0;
@@ -29,6 +55,7 @@ struct Call {
     nb::handle isa;
     const char* input = "x";  // name of the argument that is read
     const View* out = nullptr;
+    const Blocks* blocks = nullptr;
 };
 
 // errors.cpp: statuses and values as words.
@@ -50,6 +77,10 @@ std::string text(nb::handle value);
 // Name of its type.
 std::string type_of(nb::handle value);
 std::string shape_words(const std::size_t* shape, std::size_t rank);
+// Name of a dtype, whether codes share bytes or not.
+std::string dtype_name(int dtype);
+// The zero point of symmetric parameters: the middle of an unsigned range.
+std::uint64_t symmetric_zero_point(int dtype);
 // "strides .. for shape ..", as the face of the array counts strides.
 std::string layout_words(const View& view);
 
@@ -79,6 +110,9 @@ void init_calls(nb::module_& m);
 const piquant_threads_t* threads_of_torch();
 
 void init_threads(nb::module_& m);
+void init_params(nb::module_& m);
+void init_messages(nb::module_& m);
+void init_device(nb::module_& m);
 void init_context(nb::module_& m);
 void init_face(nb::module_& m);
 void init_output(nb::module_& m);

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "module.hpp"
+#include "unlocked.hpp"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -16,7 +17,9 @@
 // are kept for the next one. They are marked free meanwhile (MADV_FREE): the system takes their pages when it needs
 // memory, and clears only what it took.
 //
-// The interpreter's lock guards all of this: outputs are made and deleted by Python objects.
+// Outputs are made and deleted by Python objects, on any thread. Where the interpreter has no lock that guards this, a
+// mutex does. Who holds it neither calls the system nor lets go of the interpreter, which waits for such threads before
+// os.fork(): a child finds it free.
 namespace piquant_python {
 namespace {
 
@@ -70,6 +73,7 @@ class KeptBlocks {
 public:
     // The smallest block that is large enough, unless more than a fifth of it would be idle.
     bool take(std::size_t bytes, Block& block) {
+        const nb::ft_lock_guard guard(mutex_);
         std::size_t best = count_;
         for (std::size_t i = 0; i < count_; ++i) {
             const std::size_t size = blocks_[i].bytes;
@@ -88,21 +92,45 @@ public:
             unmap(block);
             return;
         }
+        Dropped dropped;
+        const nb::ft_lock_guard guard(mutex_);
         while (count_ == blocks_.size() || bytes_ + block.bytes > most_kept) {
-            unmap(remove(0));
+            dropped.add(remove(0));
         }
         blocks_[count_++] = block;
         bytes_ += block.bytes;
     }
     std::size_t release() {
+        Dropped dropped;
+        const nb::ft_lock_guard guard(mutex_);
         const std::size_t released = bytes_;
         while (count_ != 0) {
-            unmap(remove(count_ - 1));
+            dropped.add(remove(count_ - 1));
         }
         return released;
     }
 
 private:
+    static constexpr std::size_t most_blocks = 16;
+
+    // Blocks on their way back to the system, which gets them when nobody waits for it.
+    class Dropped {
+    public:
+        Dropped() = default;
+        ~Dropped() {
+            for (std::size_t i = 0; i < count_; ++i) {
+                unmap(blocks_[i]);
+            }
+        }
+        Dropped(const Dropped&) = delete;
+        Dropped& operator=(const Dropped&) = delete;
+        void add(const Block& block) { blocks_[count_++] = block; }
+
+    private:
+        std::array<Block, most_blocks> blocks_;
+        std::size_t count_ = 0;
+    };
+
     Block remove(std::size_t i) {
         const Block block = blocks_[i];
         for (--count_; i < count_; ++i) {
@@ -112,7 +140,8 @@ private:
         return block;
     }
 
-    std::array<Block, 16> blocks_{};
+    nb::ft_mutex mutex_;
+    std::array<Block, most_blocks> blocks_{};
     std::size_t count_ = 0;
     std::size_t bytes_ = 0;
 };
@@ -174,6 +203,10 @@ nb::object output_memory(std::size_t bytes) {
 
 }  // namespace
 
+std::size_t release_kept() {
+    return kept.release();
+}
+
 void init_output(nb::module_& m) {
     static PyType_Slot slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(OutputMemory::get_buffer)}, {0, nullptr}};
     nb::class_<OutputMemory>(m, "OutputMemory", nb::type_slots(slots),
@@ -182,9 +215,8 @@ void init_output(nb::module_& m) {
           nb::sig("def output_memory(bytes: int) -> memoryview | None"),
           "Uninitialized memory for a large output; None where the system has no room for it or does not tell free "
           "pages apart.");
-    m.def(
-        "release_memory", [] { return kept.release(); },
-        "Gives the memory that is kept for outputs back to the system; returns how many bytes.");
+    m.def("release_memory", &release_kept,
+          "Gives the memory that is kept for outputs back to the system; returns how many bytes.");
 }
 
 }  // namespace piquant_python

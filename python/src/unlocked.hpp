@@ -6,6 +6,7 @@
 #pragma once
 
 #include <Python.h>
+#include <piquant/quant.h>
 
 #include <chrono>
 #include <cstddef>
@@ -52,5 +53,20 @@ public:
 private:
     PyThreadState* state_;
 };
+
+// Gives the memory that is kept for outputs back to the system; returns how many bytes. It wants the lock.
+std::size_t release_kept();
+
+// The status of a call of the C API on so many elements, made without the lock. Should memory be too little, it is made
+// once more without what is kept: a call that fails has written nothing.
+template <class Call>
+piquant_status_t run_unlocked(std::size_t elements, const Call& call) {
+    piquant_status_t status;
+    do {
+        const Unlocked unlocked(elements);
+        status = call();
+    } while (status == PIQUANT_ERROR_MEMORY && release_kept() != 0);
+    return status;
+}
 
 }  // namespace piquant_python

@@ -84,8 +84,9 @@ struct View {
     const DType* type = nullptr;  // of the array as it is stored
     bool contiguous = false;      // row-major without gaps
     bool plain = false;           // the given array was seen without Python
-    std::size_t item = 0;         // bytes from one element to the next where there are no gaps
-    std::ptrdiff_t unit = 1;      // bytes that the face counts strides in
+    int device = host;
+    std::size_t item = 0;     // bytes from one element to the next where there are no gaps
+    std::ptrdiff_t unit = 1;  // bytes that the face counts strides in
     std::size_t n = 0;
     std::size_t rank = 0;
     std::size_t shape[PIQUANT_MAX_RANK];
@@ -100,7 +101,7 @@ struct View {
 // What a function of Python returns for at most 8 arguments.
 nb::object call(nb::handle function, std::initializer_list<nb::handle> arguments);
 
-enum class Role { floats, codes, output };
+enum class Role { floats, codes, output, scales, zero_points };
 constexpr std::size_t dtype_count = 32;  // more than there are
 
 // What a call wants of an array.
@@ -119,18 +120,22 @@ struct Face {
     const char* noun;       // what an array is called here
     bool flat_outputs;      // an output may be any contiguous memory of the right size
     bool tells_shapes;      // results are made from a shape, not like another array
+    bool one_is_number;     // an array of one element converts to a number
     nb::dict dtypes;        // spelling of a dtype -> DType
     nb::object find_dtype;  // (dtype, argument, floats) -> DType, for spellings that are not in `dtypes`
     nb::object describe;    // (array, argument, role, DType or None) -> see read() in face.cpp
     nb::object contiguous;  // (array, argument) -> a row-major copy
     nb::object make;        // (like, DType, shape or None, scale, zero_point) -> a result, not filled
     // Faster ones for results of less than `small` bytes, or None. What they raise is for `make` to say.
-    nb::object make_alike;  // (like, dtype=storage): of the shape and memory format of a plain array
-    nb::object make_small;  // (shape, storage)
+    nb::object make_alike;      // (like, dtype=storage): of the shape and memory format of a plain array
+    nb::object make_small;      // (shape, storage)
+    nb::object make_quantized;  // (shape, scale=, zero_point=, dtype=storage): of a dtype that carries these
     std::size_t small;
     nb::object draw_seed;     // () -> int
     nb::object check_params;  // (array, argument, scale, zero_point): of an array that carries its own
     nb::object written;       // ((output,)): tells the framework about a write, or None
+    nb::object run;           // (device, plan): carries out a call on a device, see device.cpp; or None
+    bool runs_all = false;    // also calls on arrays of the host, as the tests of its kernels want it
     const piquant_threads_t* threads = nullptr;  // of the framework, if it has any to lend
     const DType* elements[dtype_count];          // by piquant_dtype_t, those of `dtypes` that are elements
 
@@ -144,6 +149,8 @@ struct Face {
     void make_contiguous(nb::handle array, const char* argument, const Wanted& wanted, View& view) const;
     nb::object new_output(nb::handle like, bool alike, const DType& dtype, nb::handle shape, std::size_t bytes,
                           const Call& call) const;
+    // Refuses an array that lies elsewhere than the data of the call.
+    void match_device(const View& view, const char* argument, const Call& call) const;
     void compare_params(nb::handle array, const char* argument, const Call& call) const;
     void tell_written(nb::handle output) const;
 
@@ -157,18 +164,26 @@ bool look_at_tensor(const Face& face, nb::handle array, const char* argument, co
 bool look_at_array(const Face& face, nb::handle array, const char* argument, const Wanted& wanted, View& view);
 bool look_at_buffer(const Face& face, nb::handle array, const char* argument, const Wanted& wanted, View& view);
 
+// Says of zero points in floats what formats have them, and that this is none of these.
+[[noreturn]] void refuse_float_zero_points(const char* argument, nb::handle dtype);
+
 // A row-major copy of a buffer in its place.
 void copy_buffer(const char* argument, const Wanted& wanted, View& view);
 
-// The element type of a framework's dtype, or null where it is none that stands for itself.
-inline const DType* element_type(const Face& face, nb::handle dtype) {
+// What a framework's dtype stands for, or null where that is nothing.
+inline const DType* known_dtype(const Face& face, nb::handle dtype) {
     PyObject* const found = PyDict_GetItemWithError(face.dtypes.ptr(), dtype.ptr());
     if (found == nullptr) {
         PyErr_Clear();
         return nullptr;
     }
-    const auto* type = nb::inst_ptr<DType>(found);
-    return type->is_element() ? type : nullptr;
+    return nb::inst_ptr<DType>(found);
+}
+
+// The same, if it is a type that stands for itself.
+inline const DType* element_type(const Face& face, nb::handle dtype) {
+    const DType* const type = known_dtype(face, dtype);
+    return type != nullptr && type->is_element() ? type : nullptr;
 }
 
 }  // namespace piquant_python
