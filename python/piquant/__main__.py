@@ -7,9 +7,11 @@ as that of the benchmarks does with ``bench``. Each names a module with what ``C
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.metadata
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -58,9 +60,9 @@ def includes() -> list[str]:
 
 
 def libs() -> list[str]:
-    """Linker flags to link ``libpiquant`` and to find it again at run time."""
+    """Linker flags to link ``libpiquant`` and to find it again at run time, where programs remember such a place."""
     lib = _home() / "lib"
-    return [f"-L{lib}", "-lpiquant", f"-Wl,-rpath,{lib}"]
+    return [f"-L{lib}", "-lpiquant"] + ([] if os.name == "nt" else [f"-Wl,-rpath,{lib}"])
 
 
 def _parser(found: dict[str, Command]) -> argparse.ArgumentParser:
@@ -96,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if flags and given.command is not None:
         parser.error("--includes and --libs go without a command")
     if flags:
-        print(shlex.join(flags))
+        print(subprocess.list2cmdline(flags) if os.name == "nt" else shlex.join(flags))
         return 0
     if given.command is None:
         parser.print_help(sys.stderr)
@@ -108,7 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         exit_code = found[given.command].run(given)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno != (errno.EINVAL if os.name == "nt" else errno.EPIPE):
+            raise
         # The reader of a pipe, as in `piquant demo | head`, has seen enough. The interpreter flushes once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

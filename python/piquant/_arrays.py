@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from piquant import _native
-from piquant._dtypes import CODE_NAMES, CODES, DTYPE_ID, FLOAT_NAMES, PACKED, draw_seed, refuse, shown
+from piquant._dtypes import (
+    CODE_NAMES,
+    CODES,
+    DTYPE_ID,
+    FLOAT_NAMES,
+    PACKED,
+    draw_seed,
+    refuse,
+    refuse_float_zero_points,
+    shown,
+)
 from piquant._outputs import ADVISED_FROM, KEPT_FROM, allocated
 
 if TYPE_CHECKING:
@@ -21,9 +31,14 @@ DTYPES: Final[dict[object, _native.DType]] = {}
 """Every spelling of a dtype. Strings are looked up here and never given to numpy, whose parser some of them crash."""
 
 
-def _learn(dtype: np.dtype[Any], dtype_id: int) -> None:
-    known = _native.DType(dtype_id, dtype_id, dtype)
-    DTYPES[dtype] = DTYPES[dtype.type] = known
+def _learn(dtype: np.dtype[Any], dtype_id: int, *spellings: str) -> None:
+    """Adds a dtype. What says that it is known, the dtype itself, comes last.
+
+    Of threads that learn the same, the first one makes the entry of all: the native module does not keep it alive.
+    """
+    known = DTYPES.setdefault(dtype.type, _native.DType(dtype_id, dtype_id, dtype))
+    for spelling in (*spellings, dtype):
+        DTYPES[spelling] = known
 
 
 def _learn_numpy() -> None:
@@ -49,8 +64,7 @@ def _learn_ml_dtypes(dtype: np.dtype[Any]) -> None:
     module, name = dtype.type.__module__, dtype.name
     if (module == "ml_dtypes" or module.startswith("ml_dtypes.")) and dtype not in DTYPES:
         if name == "bfloat16":
-            _learn(dtype, DTYPE_ID[name])
-            DTYPES[name] = DTYPES[dtype]
+            _learn(dtype, DTYPE_ID[name], name)
         elif name in PACKED:
             _learn(dtype, DTYPE_ID[f"{name}_unpacked"])
 
@@ -89,12 +103,14 @@ def find_dtype(dtype: object, argument: str, floats: bool) -> _native.DType:
 def describe(x: object, argument: str, role: str, wanted: _native.DType | None) -> tuple[Any, ...]:
     """Looks at what is no plain ``numpy.ndarray``: its address, dtype, shape, byte strides, and what to read instead.
 
-    ``role`` says what it is for: "floats", "codes", or an "output" of the dtype ``wanted``.
+    ``role`` says what it is for: "floats", "codes", an "output" of the dtype ``wanted``; or of blocks their "scales" or
+    "zero points".
     """
     foreign = type(x) is not np.ndarray
     if not isinstance(x, np.ndarray):
-        if role == "output":
-            raise TypeError(f"{argument} must be a numpy.ndarray or None, got {type(x).__name__}")
+        if role in ("output", *_PARAMS):  # nothing of the caller's runs once other arrays were looked at
+            alone = "" if role in _PARAMS else " or None"
+            raise TypeError(f"{argument} must be a numpy.ndarray{alone}, got {type(x).__name__}")
         x = _converted(x, argument)
     elif isinstance(x, np.ma.MaskedArray) and (role == "output" or np.ma.is_masked(x)):
         raise TypeError(f"{argument} must hold its elements without a mask, got a masked array; fill it first")
@@ -103,12 +119,25 @@ def describe(x: object, argument: str, role: str, wanted: _native.DType | None) 
     if role == "output":
         _check_output(plain, argument, wanted)
     known = _known(plain.dtype)
-    if known is None or (role != "output" and known.is_float != (role == "floats")):
-        find_dtype(plain.dtype, f"the dtype of {argument}", role == "floats")
+    floats = role in ("floats", "scales")
+    if role == "zero points":
+        _check_zero_points(plain.dtype, known, argument)
+    elif known is None or (role != "output" and known.is_float != floats):
+        find_dtype(plain.dtype, f"the dtype of {argument}", floats)
     instead = plain if foreign else None  # keeps what was converted alive
     if not plain.dtype.isnative:
         instead = allocated(lambda: plain.astype(plain.dtype.newbyteorder("=")))
     return plain.__array_interface__["data"][0], known, plain.shape, plain.strides, instead
+
+
+_PARAMS: Final = ("scales", "zero points")
+
+
+def _check_zero_points(dtype: np.dtype[Any], known: _native.DType | None, argument: str) -> None:
+    if dtype.kind == "f" or (known is not None and known.is_float):
+        refuse_float_zero_points(argument, dtype.name)
+    if known is None or dtype.kind not in "iu":
+        raise TypeError(f"{argument} must hold integers of 8 bits or more, got {dtype}")
 
 
 def _converted(x: object, argument: str) -> Array:

@@ -8,7 +8,7 @@ shape; others (float16, bfloat16, and 2- and 4-bit codes, packed) are bytearrays
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from piquant import _native
 from piquant._dtypes import (
@@ -18,6 +18,7 @@ from piquant._dtypes import (
     DTYPE_ID,
     FLOAT_NAMES,
     FLOATS,
+    ITEM_FORMATS,
     NAMES,
     PACKED,
     draw_seed,
@@ -31,18 +32,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from piquant._context import Context
-    from piquant._dtypes import Integer, Number, ReduceOpLike, RoundModeLike
+    from piquant._dtypes import BlockSize, Integer, Number, ReduceOpLike, RoundModeLike
 
     if sys.version_info >= (3, 12):
         from collections.abc import Buffer
     else:
         from typing_extensions import Buffer
 
-# Item formats of results; the other types have none.
-_FORMATS: Final = {
-    "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H",
-    "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
-}  # fmt: skip
+# Item formats of results; the other types have none that a memoryview of every Python can be cast to.
+_FORMATS: Final = {name: item_format for name, item_format in ITEM_FORMATS.items() if name != "float16"}
 
 
 def _known_dtypes() -> dict[object, _native.DType]:
@@ -73,17 +71,47 @@ _quantize_dequantize: Final[Callable[..., Buffer]] = _native.quantize_dequantize
 _FACE: Final = _native.Face("buffers", dtypes=_known_dtypes(), find_dtype=_find_dtype, make=_make, draw_seed=draw_seed)
 
 
+@overload
 def compute_quant_params(
     x: Buffer,
     *,
     dtype: str,
+    block_size: None = None,
+    scale_dtype: None = None,
     symmetric: bool = False,
     quant_min: Integer | None = None,
     quant_max: Integer | None = None,
     source_dtype: str | None = None,
     ctx: Context | None = None,
-) -> tuple[float, int]:
+) -> tuple[float, int]: ...
+@overload
+def compute_quant_params(
+    x: Buffer,
+    *,
+    dtype: str,
+    block_size: BlockSize,
+    scale_dtype: str | None = None,
+    symmetric: bool = False,
+    quant_min: Integer | None = None,
+    quant_max: Integer | None = None,
+    source_dtype: str | None = None,
+    ctx: Context | None = None,
+) -> tuple[Buffer, Buffer | int]: ...
+def compute_quant_params(
+    x: Buffer,
+    *,
+    dtype: str,
+    block_size: BlockSize | None = None,
+    scale_dtype: str | None = None,
+    symmetric: bool = False,
+    quant_min: Integer | None = None,
+    quant_max: Integer | None = None,
+    source_dtype: str | None = None,
+    ctx: Context | None = None,
+) -> tuple[float, int] | tuple[Buffer, Buffer | int]:
     """Computes scale and zero point that cover the data.
+
+    ``block_size`` makes them arrays, with a scale for each block of the data.
 
     With ``lo = min(0, min x)``, ``hi = max(0, max x)``::
 
@@ -97,6 +125,11 @@ def compute_quant_params(
     Args:
         x: buffer of float16, bfloat16, float32 or float64 elements, at least one, all finite.
         dtype: quantized type: ``DataType`` member or its name.
+        block_size: elements of a block along the last dimension, or along as many last dimensions as it has sizes:
+            those before are cut into single elements, -1 is the whole. -1 is a scale a row, 128 groups of 128, ``(-1,
+            1)`` a scale a column, ``(-1, -1)`` one in all. By default one scale and zero point as numbers.
+        scale_dtype: float dtype of the scales of blocks; by default float32, float64 for float64 data. What is narrower
+            is rounded up, so that half of the stored scale bounds the error.
         symmetric: a range around zero instead of the tightest one.
         quant_min: smallest code to use; by default the smallest of ``dtype``.
         quant_max: largest code to use; by default the largest of ``dtype``.
@@ -105,20 +138,28 @@ def compute_quant_params(
 
     Returns:
         The scale, positive and exact in the compute type (float64 for float64 data, else float32), and the zero point.
+        Of blocks two typed memoryviews (bytearrays of float16 and bfloat16) of the rank of ``x``, of ``ceil(size /
+        block size)`` along each dimension: the zero points in the plain dtype of the codes (int8 for int4), with
+        ``symmetric`` the int instead.
 
     Raises:
-        ValueError: no elements, NaN or infinity among them, bad range or dtype name.
+        ValueError: no elements (of blocks that is no error), NaN or infinity among them (the words name the block), bad
+            range, dtype name or block size.
         TypeError: not a buffer of floats.
     """
-    return _compute_quant_params(_FACE, x, dtype, symmetric, quant_min, quant_max, source_dtype, ctx)
+    return _compute_quant_params(
+        _FACE, x, dtype, block_size, scale_dtype, symmetric, quant_min, quant_max, source_dtype, ctx
+    )
 
 
 def quantize(
     x: Buffer,
     *,
-    scale: Number,
-    zero_point: Integer,
+    scale: Number | Buffer,
+    zero_point: Integer | Buffer = 0,
     dtype: str,
+    block_size: BlockSize | None = None,
+    scale_dtype: str | None = None,
     round_mode: RoundModeLike = "nearest",
     seed: Integer | None = None,
     offset: Integer = 0,
@@ -135,9 +176,12 @@ def quantize(
 
     Args:
         x: buffer of float16, bfloat16, float32 or float64 elements.
-        scale: finite and positive, not subnormal in the compute type.
-        zero_point: within the range of ``dtype``.
+        scale: finite and positive, not subnormal in the compute type: a number, or floats, one for each block.
+        zero_point: within the range of ``dtype``: an int, or integers of any dtype, one for each block.
         dtype: quantized type: ``DataType`` member or its name.
+        block_size: elements of a block, as in ``compute_quant_params``. By default the shape of ``scale`` tells, by the
+            rules of broadcasting: a size of 1 is one block along that dimension, another a block for each element.
+        scale_dtype: float type of ``scale``, where its item format does not tell.
         round_mode: "nearest" (ties to even), or "stochastic": up with the probability of the fraction, in steps of
             2**-16, independently per element.
         seed: 0..2**64-1, makes stochastic rounding reproducible, whatever the number of threads. ``None`` draws one
@@ -156,22 +200,38 @@ def quantize(
         each row (last dimension) padded with zero bits to whole bytes.
 
     Raises:
-        ValueError: scale, zero point, range, seed, mode or dtype name out of bounds; ``out`` of another size, or
-            overlapping ``x``.
+        ValueError: scale, zero point, range, seed, mode or dtype name out of bounds (the words name the block), or of
+            another shape than the blocks; ``out`` of another size, or overlapping ``x``.
         TypeError: not a buffer of floats; ``out`` holds other items.
         BufferError: ``out`` is read-only, or neither contiguous nor of the result's shape.
     """
     return _quantize(
-        _FACE, x, scale, zero_point, dtype, round_mode, seed, offset, quant_min, quant_max, source_dtype, out, ctx
+        _FACE,
+        x,
+        scale,
+        zero_point,
+        dtype,
+        block_size,
+        scale_dtype,
+        round_mode,
+        seed,
+        offset,
+        quant_min,
+        quant_max,
+        source_dtype,
+        out,
+        ctx,
     )
 
 
 def dequantize(
     q: Buffer,
     *,
-    scale: Number,
-    zero_point: Integer,
+    scale: Number | Buffer,
+    zero_point: Integer | Buffer = 0,
     dtype: str,
+    block_size: BlockSize | None = None,
+    scale_dtype: str | None = None,
     reduce_op: ReduceOpLike = "set",
     source_dtype: str | None = None,
     shape: Sequence[Integer] | None = None,
@@ -187,9 +247,12 @@ def dequantize(
 
     Args:
         q: buffer of codes, as ``quantize`` returns it.
-        scale: finite and positive, not subnormal in the compute type.
-        zero_point: within the range of the quantized type.
+        scale: finite and positive, not subnormal in the compute type: a number, or floats, one for each block.
+        zero_point: within the range of the quantized type: an int, or integers of any dtype, one for each block.
         dtype: float type of the result: ``DataType`` member or its name.
+        block_size: elements of a block, as in ``compute_quant_params``. By default the shape of ``scale`` tells, by the
+            rules of broadcasting: a size of 1 is one block along that dimension, another a block for each element.
+        scale_dtype: float type of ``scale``, where its item format does not tell.
         reduce_op: "set" overwrites ``out``, "add" adds to it.
         source_dtype: type of the codes, where the item format does not tell: "uint4" and so on for packed codes.
             Without it bytes are 8-bit codes.
@@ -204,20 +267,25 @@ def dequantize(
         ``out``, or a typed memoryview, or a bytearray for float16 and bfloat16.
 
     Raises:
-        ValueError: scale, zero point, operator or dtype name out of bounds; "add" without ``out``; ``shape`` that does
-            not fit ``q``; ``out`` of another size, or overlapping ``q``.
+        ValueError: scale, zero point, operator or dtype name out of bounds (the words name the block), or of another
+            shape than the blocks; "add" without ``out``; ``shape`` that does not fit ``q``; ``out`` of another size, or
+            overlapping ``q``.
         TypeError: not a buffer of integers; ``out`` holds other items.
         BufferError: ``out`` is read-only, or neither contiguous nor of the result's shape.
     """
-    return _dequantize(_FACE, q, scale, zero_point, dtype, reduce_op, source_dtype, shape, out, ctx)
+    return _dequantize(
+        _FACE, q, scale, zero_point, dtype, block_size, scale_dtype, reduce_op, source_dtype, shape, out, ctx
+    )
 
 
 def quantize_dequantize(
     x: Buffer,
     *,
-    scale: Number,
-    zero_point: Integer,
+    scale: Number | Buffer,
+    zero_point: Integer | Buffer = 0,
     dtype: str,
+    block_size: BlockSize | None = None,
+    scale_dtype: str | None = None,
     round_mode: RoundModeLike = "nearest",
     reduce_op: ReduceOpLike = "set",
     seed: Integer | None = None,
@@ -232,7 +300,8 @@ def quantize_dequantize(
 
     Args:
         x: buffer of float16, bfloat16, float32 or float64 elements.
-        scale, zero_point, dtype, round_mode, seed, offset, quant_min, quant_max, source_dtype: as in ``quantize``.
+        scale, zero_point, dtype, block_size, scale_dtype, round_mode, seed, offset, quant_min, quant_max, source_dtype:
+            as in ``quantize``.
         reduce_op: "set" overwrites ``out``, "add" adds to it.
         out: writable buffer to write to and return: contiguous bytes, or items of the type of ``x``, as many bytes as
             ``x``; or such items in the shape of ``x``, with any strides. It may be ``x`` itself, and nothing else that
@@ -251,6 +320,8 @@ def quantize_dequantize(
         scale,
         zero_point,
         dtype,
+        block_size,
+        scale_dtype,
         round_mode,
         reduce_op,
         seed,
@@ -261,3 +332,54 @@ def quantize_dequantize(
         out,
         ctx,
     )
+
+
+def quantize_dynamic(
+    x: Buffer,
+    *,
+    dtype: str,
+    block_size: BlockSize | None = None,
+    symmetric: bool = False,
+    scale_dtype: str | None = None,
+    round_mode: RoundModeLike = "nearest",
+    seed: Integer | None = None,
+    offset: Integer = 0,
+    quant_min: Integer | None = None,
+    quant_max: Integer | None = None,
+    source_dtype: str | None = None,
+    out: tuple[Buffer, Buffer, Buffer | int] | None = None,
+    ctx: Context | None = None,
+) -> tuple[Buffer, Buffer, Buffer | int]:
+    """Quantizes with a scale and zero point for each block of the data, which it computes: both steps in one call.
+
+    Equal to ``compute_quant_params`` and then ``quantize`` with the parameters as they are stored, bit for bit. Where
+    blocks lie within the last dimension the data is read once.
+
+    Args:
+        x: buffer of float16, bfloat16, float32 or float64 elements, all finite.
+        dtype: quantized type: ``DataType`` member or its name.
+        block_size: elements of a block, as in ``compute_quant_params``. By default all of the data is one.
+        symmetric: ranges around zero instead of the tightest ones, and an int for all zero points.
+        scale_dtype: float dtype of the scales; by default float32, float64 for float64 data. What is narrower is
+            rounded up, so that half of the stored scale bounds the error.
+        round_mode, seed, offset: as in ``quantize``.
+        quant_min: smallest code; by default the smallest of ``dtype``.
+        quant_max: largest code; by default the largest of ``dtype``.
+        source_dtype: float type of ``x``, where its item format does not tell.
+        out: writable buffers of codes, scales and zero points (with ``symmetric`` any int) as one tuple, to write to
+            and return.
+        ctx: context; by default ``Context.get()``.
+
+    Returns:
+        The codes, as ``quantize`` returns them; the scales and the zero points, as ``compute_quant_params`` does.
+
+    Raises:
+        ValueError: NaN or infinity in the data (the words name the block), after which what ``out`` holds is
+            unspecified; bad range, dtype name or block size; buffers in ``out`` of other sizes.
+        TypeError: not a buffer of floats.
+    """
+    made: tuple[Buffer, Buffer, Buffer | int] = _native.quantize_dynamic(
+        _FACE, x, dtype, block_size, scale_dtype, symmetric, round_mode, seed, offset, quant_min, quant_max,
+        source_dtype, out, None, ctx,
+    )  # fmt: skip
+    return made[:3]

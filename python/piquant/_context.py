@@ -39,7 +39,7 @@ class Context(_native.Context):
     __slots__ = ("__weakref__",)  # so that a misspelt setting is an error
     _default: ClassVar[Context | None] = None
 
-    def __init__(self, num_threads: int | None = None) -> None:
+    def __init__(self, num_threads: Integer | None = None) -> None:
         _native.Context.__init__(self, num_threads)  # super() of Python 3.11 crashes where memory runs out
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -56,11 +56,11 @@ class Context(_native.Context):
 
     def quantize_ptr(
         self,
-        ptr_in: int,
+        ptr_in: Integer,
         dtype_in: str,
-        ptr_out: int,
+        ptr_out: Integer,
         dtype_out: str,
-        numel: int,
+        numel: Integer,
         scale: Number,
         zero_point: Integer,
         round_mode: RoundModeLike,
@@ -79,11 +79,11 @@ class Context(_native.Context):
 
     def dequantize_ptr(
         self,
-        ptr_in: int,
+        ptr_in: Integer,
         dtype_in: str,
-        ptr_out: int,
+        ptr_out: Integer,
         dtype_out: str,
-        numel: int,
+        numel: Integer,
         scale: Number,
         zero_point: Integer,
         reduce_op: ReduceOpLike,
@@ -96,15 +96,19 @@ class Context(_native.Context):
         ptr_in, ptr_out, numel = _address(ptr_in, "ptr_in", numel), _address(ptr_out, "ptr_out", numel), index(numel)
         self._dequantize(ptr_in, source, ptr_out, target, numel, scale, zero_point, reduce_op)
 
-    def compute_quant_params_ptr_float32(self, ptr: int, target_quant_dtype: str, numel: int) -> tuple[float, int]:
+    def compute_quant_params_ptr_float32(
+        self, ptr: Integer, target_quant_dtype: str, numel: Integer
+    ) -> tuple[float, int]:
         """Scale and zero point for ``numel`` float32 elements at ``ptr``. See ``piquant.compute_quant_params``."""
         return self._params_ptr(ptr, "float32", target_quant_dtype, numel)
 
-    def compute_quant_params_ptr_bfloat16(self, ptr: int, target_quant_dtype: str, numel: int) -> tuple[float, int]:
+    def compute_quant_params_ptr_bfloat16(
+        self, ptr: Integer, target_quant_dtype: str, numel: Integer
+    ) -> tuple[float, int]:
         """Scale and zero point for ``numel`` bfloat16 elements at ``ptr``. See ``piquant.compute_quant_params``."""
         return self._params_ptr(ptr, "bfloat16", target_quant_dtype, numel)
 
-    def _params_ptr(self, ptr: int, source: str, target_quant_dtype: str, numel: int) -> tuple[float, int]:
+    def _params_ptr(self, ptr: Integer, source: str, target_quant_dtype: str, numel: Integer) -> tuple[float, int]:
         target = code_id(target_quant_dtype, "target_quant_dtype")
         ptr, numel = _address(ptr, "ptr", numel), index(numel)
         return self._compute_quant_params(ptr, DTYPE_ID[source], target, numel)
@@ -127,13 +131,13 @@ def _restored(kind: type[Context], num_threads: int, isa: str, serial_cutoff: in
 _contexts: Final[dict[str, Context]] = {}
 
 
-def _address(value: int, argument: str, numel: int) -> int:
+def _address(value: Integer, argument: str, numel: Integer) -> int:
     """``value`` as the address of ``numel`` elements; 0 will do for none."""
     numel = _word(numel, "numel", 0)
     return _word(value, argument, 1 if numel > 0 else 0)
 
 
-def _word(value: int, argument: str, lowest: int) -> int:
+def _word(value: Integer, argument: str, lowest: int) -> int:
     words = f"{argument} must be an int in {lowest}..2**64 - 1, got {shown(value)}"
     try:
         number = index(value)
@@ -144,7 +148,7 @@ def _word(value: int, argument: str, lowest: int) -> int:
     return number
 
 
-def set_num_threads(num_threads: int) -> None:
+def set_num_threads(num_threads: Integer) -> None:
     """Sets the threads per call of the default context, the calling one included.
 
     Raises:

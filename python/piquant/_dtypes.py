@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import sys
 from enum import Enum
 from operator import index
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias
@@ -10,7 +12,7 @@ from piquant import _native
 from piquant._shapes import product, result_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import SupportsFloat, SupportsIndex
 
 
@@ -74,6 +76,9 @@ Number: TypeAlias = "SupportsFloat | SupportsIndex"
 Integer: TypeAlias = "SupportsIndex"
 """A zero point or another integer: an int, a 0-d tensor or array of integers, a numpy integer."""
 
+BlockSize: TypeAlias = "SupportsIndex | Sequence[SupportsIndex]"
+"""Elements of a block along the last dimension, or along as many last dimensions as it has sizes. -1 is the whole."""
+
 RoundModeLike: TypeAlias = "RoundMode | Literal['nearest', 'stochastic']"
 
 
@@ -123,19 +128,65 @@ def refuse(words: str, given: object) -> NoReturn:
     raise (ValueError if isinstance(given, str) else TypeError)(words) from None
 
 
-def read_shape(shape: Iterable[SupportsIndex]) -> tuple[int, ...]:
-    """The argument ``shape`` as a tuple of sizes."""
+def read_sizes(given: Iterable[SupportsIndex], argument: str) -> tuple[int, ...]:
+    """An argument as a tuple of sizes."""
     try:
-        sizes = tuple(map(index, shape))
+        sizes = tuple(map(index, given))
     except MemoryError:
         raise
     except Exception:
-        raise TypeError(f"shape must be a sequence of ints, got {shown(shape)}") from None
+        raise TypeError(f"{argument} must be a sequence of ints, got {shown(given)}") from None
     if not all(0 <= n < 1 << 63 for n in sizes):
-        raise ValueError(f"shape must be a sequence of ints in 0..2**63 - 1, got {shown(shape)}")
+        raise ValueError(f"{argument} must be a sequence of ints in 0..2**63 - 1, got {shown(given)}")
     if product(filter(None, sizes)) >= 1 << 63:
-        raise ValueError(f"shape must be of fewer than 2**63 elements, zeros left out, got {shown(shape)}")
+        raise ValueError(f"{argument} must be of fewer than 2**63 elements, zeros left out, got {shown(given)}")
     return sizes
+
+
+def read_shape(shape: Iterable[SupportsIndex]) -> tuple[int, ...]:
+    """The argument ``shape`` as a tuple of sizes. Called by the native module."""
+    return read_sizes(shape, "shape")
+
+
+MAX_BLOCK_RANK: Final = 8
+"""Dimensions that data may have where blocks have parameters."""
+
+
+def read_block_size(block_size: SupportsIndex | Iterable[SupportsIndex]) -> tuple[int, ...]:
+    """The argument ``block_size`` as a tuple of sizes. Called by the native module for all but plain tuples."""
+    wanted = "block_size must be an int, or a tuple of as many ints as it has dimensions, each -1 or at least 1"
+    try:
+        sizes = tuple(map(index, (block_size,) if hasattr(type(block_size), "__index__") else block_size))  # type: ignore[arg-type]
+    except MemoryError:
+        raise
+    except Exception:
+        raise TypeError(f"{wanted}, got {shown(block_size)}") from None
+    if len(sizes) > MAX_BLOCK_RANK or not all(size == -1 or 1 <= size < 1 << 63 for size in sizes):
+        raise ValueError(f"{wanted}, of at most {MAX_BLOCK_RANK} dimensions, got {shown(block_size)}")
+    return sizes
+
+
+ITEM_FORMATS: Final = {
+    "float16": "e", "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H",
+    "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
+}  # fmt: skip
+"""Of the module struct, for types that have one."""
+
+
+def element(name: str, memory: bytes) -> float | int:
+    """An element of an array as a number, for the words of exceptions. Called by the native module."""
+    if name == "bfloat16":
+        name, memory = "float32", bytes(2) + memory if sys.byteorder == "little" else memory + bytes(2)
+    number: float | int = struct.unpack(ITEM_FORMATS[name], memory)[0]
+    return number
+
+
+def refuse_float_zero_points(argument: str, dtype: str) -> NoReturn:
+    """Raises for zero points that are floats. Called by the native module, too."""
+    raise TypeError(
+        f"{argument} must hold integers, got {dtype}; zero points in floats, as those of tinygemm and HQQ and the bias "
+        f"of FBGEMM, belong to another formula"
+    )
 
 
 def told_shape(
