@@ -44,9 +44,9 @@ def main() -> int:
             continue
         inner = holds.hypothesis.inner_test
 
-        def counted(*, data: Any, inner: Any = inner, name: str = holds.__name__) -> None:
+        def counted(inner: Any = inner, name: str = holds.__name__, **drawn: Any) -> None:
             counts[name] += 1
-            inner(data=data)
+            inner(**drawn)
 
         holds.hypothesis.inner_test = functools.wraps(inner)(counted)
         try:

@@ -113,11 +113,11 @@ def random_words(seed: int, first: int, n: int) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def scaled(x: np.ndarray, scale: float) -> np.ndarray:
+def scaled(x: np.ndarray, scale: float | np.ndarray) -> np.ndarray:
     """y = T(x) * T(1 / scale), widened to float64."""
     real = compute_type(name_of(x.dtype))
     with np.errstate(all="ignore"):
-        return (x.astype(real) * real(1.0 / scale)).astype(np.float64)
+        return (x.astype(real) * (1.0 / np.asarray(scale, np.float64)).astype(real)).astype(np.float64)
 
 
 def rounded(y: np.ndarray, words: np.ndarray | None) -> np.ndarray:
@@ -133,10 +133,20 @@ def rounded(y: np.ndarray, words: np.ndarray | None) -> np.ndarray:
     return f + (t + words >= 65536)
 
 
+def as_int64(zero_point: int | np.ndarray) -> np.ndarray:
+    return np.asarray(zero_point).astype(np.int64)
+
+
+def integers(zero_point: int | np.ndarray, shape: tuple[int, ...]) -> list[int]:
+    """A zero point for each element of a shape."""
+    each: list[int] = np.broadcast_to(np.asarray(zero_point, object), shape).ravel().tolist()
+    return each
+
+
 def quantize(
     x: np.ndarray,
-    scale: float,
-    zero_point: int,
+    scale: float | np.ndarray,
+    zero_point: int | np.ndarray,
     dtype: str,
     round_mode: str = "nearest",
     seed: int = 0,
@@ -144,7 +154,7 @@ def quantize(
     quant_min: int | None = None,
     quant_max: int | None = None,
 ) -> np.ndarray:
-    """Codes, one per element of ``storage``."""
+    """Codes, one per element of ``storage``. Scale and zero point: one, or one for each element."""
     target = QUANTIZED[dtype]
     low = target.low if quant_min is None else quant_min
     high = target.high if quant_max is None else quant_max
@@ -154,10 +164,10 @@ def quantize(
     y = np.clip(np.where(nan, 0, y), -(2.0**70), 2.0**70)
     r = rounded(y, None if round_mode == "nearest" else random_words(seed, offset, x.size).reshape(x.shape))
     if target.bits == 64:
-        q = np.array([min(max(int(v) + zero_point, low), high) for v in r.ravel().tolist()], dtype=object)
-        q = q.reshape(x.shape)
+        each = zip(r.ravel().tolist(), integers(zero_point, x.shape), strict=True)
+        q = np.array([min(max(int(v) + z, low), high) for v, z in each], dtype=object).reshape(x.shape)
     else:
-        q = np.clip(np.clip(r, -(2.0**40), 2.0**40).astype(np.int64) + zero_point, low, high)
+        q = np.clip(np.clip(r, -(2.0**40), 2.0**40).astype(np.int64) + as_int64(zero_point), low, high)
     return np.where(nan, low, q).astype(target.storage)
 
 
@@ -187,17 +197,23 @@ def nearest_float32(d: int) -> float:
 
 
 def dequantize(
-    codes: np.ndarray, scale: float, zero_point: int, source: str, real: str, before: np.ndarray | None = None
+    codes: np.ndarray,
+    scale: float | np.ndarray,
+    zero_point: int | np.ndarray,
+    source: str,
+    real: str,
+    before: np.ndarray | None = None,
 ) -> np.ndarray:
     """Codes, one per element, to floats; added to ``before`` if that is given."""
     t = compute_type(real)
     if QUANTIZED[source].bits == 64:
         convert = float if t is np.float64 else nearest_float32
-        d = np.array([convert(q - zero_point) for q in codes.ravel().tolist()], dtype=t).reshape(codes.shape)
+        each = zip(codes.ravel().tolist(), integers(zero_point, codes.shape), strict=True)
+        d = np.array([convert(q - z) for q, z in each], dtype=t).reshape(codes.shape)
     else:
-        d = (codes.astype(np.int64) - zero_point).astype(t)  # 33 bits, rounded once
+        d = (codes.astype(np.int64) - as_int64(zero_point)).astype(t)  # 33 bits, rounded once
     with np.errstate(all="ignore"):
-        v = d * t(scale)
+        v = d * np.asarray(scale).astype(t)
         if before is not None:
             v = before.astype(t) + v
         return v.astype(FLOATS[real])
@@ -215,10 +231,25 @@ def round_half_even_sum(whole: int, t: float) -> int:
     return doubled - (rest == 0 and doubled % 2 == 1)
 
 
+def rounded_up(scale: float, dtype: np.dtype) -> float:
+    """The smallest number of the dtype that is not below; infinity where there is none."""
+    with np.errstate(all="ignore"):
+        nearest = dtype.type(scale)
+        return float(nearest if float(nearest) >= scale else np.nextafter(nearest, dtype.type(np.inf)))
+
+
 def quant_params(
-    x: np.ndarray, dtype: str, symmetric: bool = False, quant_min: int | None = None, quant_max: int | None = None
+    x: np.ndarray,
+    dtype: str,
+    symmetric: bool = False,
+    quant_min: int | None = None,
+    quant_max: int | None = None,
+    scale_dtype: str | None = None,
 ) -> tuple[float, int]:
-    """Scale and zero point of finite data. Divisions in double; the scale is rounded to T, the zero point once."""
+    """Scale and zero point of finite data. Divisions in double; the scale is rounded to T, the zero point once.
+
+    What ``scale_dtype`` stores is rounded up from that, and the zero point is of what is stored.
+    """
     target = QUANTIZED[dtype]
     low = target.low if quant_min is None else quant_min
     high = target.high if quant_max is None else quant_max
@@ -236,6 +267,18 @@ def quant_params(
         scale = (hi - lo) / float(high - low)
     with np.errstate(over="ignore"):
         scale = 1.0 if lo == hi == 0 else max(float(t(scale)), float(np.finfo(t).smallest_normal))
+    if scale_dtype is not None:
+        scale = rounded_up(scale, FLOATS[scale_dtype])
     if zero_point is None:
         zero_point = min(max(round_half_even_sum(low, -lo / scale), low), high)
     return scale, zero_point
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Blocks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def expanded(parameters: np.ndarray, shape: tuple[int, ...], sizes: tuple[int, ...]) -> np.ndarray:
+    """The parameter of each element's block: element i along a dimension is of block i // size."""
+    return np.asarray(parameters[np.ix_(*(np.arange(n) // size for n, size in zip(shape, sizes, strict=True)))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -146,27 +146,41 @@ def check_result(
     assert cases.same_bits(got, wanted), cases.differences(got, wanted)
 
 
-def quantization(data: st.DataObject) -> tuple[str, str, str, Any, np.ndarray, dict[str, Any]]:
+class Given(NamedTuple):
+    """Parameters of a call: its arguments; and the scale and zero point of all elements, or of each."""
+
+    arguments: dict[str, Any]
+    scale: Any
+    zero_point: Any
+
+
+def one_scale(_data: st.DataObject, _face: str, _real: str, _target: str, _shape: object, p: own.Params) -> Given:
+    return Given({"scale": p.scale, "zero_point": p.zero_point}, p.scale, p.zero_point)
+
+
+def quantization(
+    data: st.DataObject, parameters: Callable[..., Given]
+) -> tuple[str, str, str, Any, np.ndarray, dict[str, Any], Given]:
     """Face, types and floats of a call that makes codes; the model's codes; the rest of its arguments."""
     face, real, target = data.draw(st.tuples(st.sampled_from(own.FACES), own.reals, own.targets))
     p = data.draw(own.params(real, target))
     x, values, told = float_argument(data, face, data.draw(own.floats(real, p.scale, target)))
+    given = parameters(data, face, real, target, values.shape, p)
     mode, seed, offset = (
         data.draw(st.sampled_from(["nearest", "stochastic"])),
         data.draw(own.words),
         data.draw(own.words),
     )
     arguments = {
-        "scale": p.scale, "zero_point": p.zero_point, "quant_min": p.quant_min, "quant_max": p.quant_max,
-        "round_mode": mode, "seed": seed, "offset": offset, "ctx": data.draw(st.sampled_from(some_contexts())), **told,
+        "quant_min": p.quant_min, "quant_max": p.quant_max, "round_mode": mode, "seed": seed, "offset": offset,
+        "ctx": data.draw(st.sampled_from(some_contexts())), **told, **given.arguments,
     }  # fmt: skip
-    codes = model.quantize(values, *p[:2], target, mode, seed, offset, *p[2:])
-    return face, real, target, x, codes, arguments
+    codes = model.quantize(values, given.scale, given.zero_point, target, mode, seed, offset, *p[2:])
+    return face, real, target, x, codes, arguments, given
 
 
-@given(st.data())
-def quantize_equals_the_model(data: st.DataObject) -> None:
-    face, real, target, x, codes, arguments = quantization(data)
+def check_quantize(data: st.DataObject, parameters: Callable[..., Given]) -> None:
+    face, real, target, x, codes, arguments, _ = quantization(data, parameters)
     dtype = target_argument(data, face, target)
     one_each = dtype is getattr(ml_dtypes, target, None)
     storage = {"torch": "uint8", "numpy": np.uint8, "buffers": "uint8"}[face] if target in own.NARROW else dtype
@@ -181,6 +195,21 @@ def quantize_equals_the_model(data: st.DataObject) -> None:
     call = functools.partial(module(face).quantize, x, dtype=dtype, **arguments)
     event(f"{face} {real} {target}")
     check_result(data, face, call, storage, wanted, None, target in own.NARROW and not one_each)
+
+
+@given(st.data())
+def quantize_equals_the_model(data: st.DataObject) -> None:
+    check_quantize(data, one_scale)
+
+
+@given(st.data())
+def dequantize_equals_the_model(data: st.DataObject) -> None:
+    check_dequantize(data, one_scale)
+
+
+@given(st.data())
+def quantize_dequantize_equals_the_model(data: st.DataObject) -> None:
+    check_quantize_dequantize(data, one_scale)
 
 
 @given(st.data())
@@ -206,8 +235,7 @@ def quantized_tensors_carry_the_codes(data: st.DataObject) -> None:
     assert cases.same_bits(own.as_numpy(back), wanted)
 
 
-@given(st.data())
-def dequantize_equals_the_model(data: st.DataObject) -> None:
+def check_dequantize(data: st.DataObject, parameters: Callable[..., Given]) -> None:
     face, real, source = data.draw(st.tuples(st.sampled_from(own.FACES), own.reals, own.targets))
     p = data.draw(own.params(real, source))
     codes = data.draw(own.codes(source))
@@ -228,31 +256,29 @@ def dequantize_equals_the_model(data: st.DataObject) -> None:
         q = data.draw(own.strange_codes(own.as_torch(stored)))
     else:
         q = data.draw(own.strange_arrays(stored)) if face == "numpy" else memoryview(stored)
+    params = parameters(data, face, real, source, codes.shape, p)
     add = data.draw(st.booleans())
     fill = cases.floats(real, p.scale, source, codes.size).reshape(codes.shape) if add else None
-    wanted = model.dequantize(codes, *p[:2], source, real, fill)
+    wanted = model.dequantize(codes, params.scale, params.zero_point, source, real, fill)
     call = functools.partial(
-        module(face).dequantize, q, scale=p.scale, zero_point=p.zero_point, dtype=float_dtype(face, real),
-        reduce_op="add" if add else "set", ctx=data.draw(st.sampled_from(some_contexts())), **told,
+        module(face).dequantize, q, dtype=float_dtype(face, real), reduce_op="add" if add else "set",
+        ctx=data.draw(st.sampled_from(some_contexts())), **told, **params.arguments,
     )  # fmt: skip
     event(f"{face} {source} {real}")
     check_result(data, face, call, float_dtype(face, real), wanted, fill)
 
 
-@given(st.data())
-def quantize_dequantize_equals_the_model(data: st.DataObject) -> None:
-    face, real, target, x, codes, arguments = quantization(data)
-    scale, zero_point = arguments["scale"], arguments["zero_point"]
+def check_quantize_dequantize(data: st.DataObject, parameters: Callable[..., Given]) -> None:
+    face, real, target, x, codes, arguments, params = quantization(data, parameters)
     add = data.draw(st.booleans())
-    fill = cases.floats(real, scale, target, codes.size, 1).reshape(codes.shape) if add else None
+    fill = cases.floats(real, 1.0, target, codes.size, 1).reshape(codes.shape) if add else None
     call = functools.partial(
         module(face).quantize_dequantize, x, dtype=target_argument(data, face, target),
         reduce_op="add" if add else "set", **arguments,
     )  # fmt: skip
     event(f"{face} {real} {target}")
-    check_result(
-        data, face, call, float_dtype(face, real), model.dequantize(codes, scale, zero_point, target, real, fill), fill
-    )
+    wanted = model.dequantize(codes, params.scale, params.zero_point, target, real, fill)
+    check_result(data, face, call, float_dtype(face, real), wanted, fill)
 
 
 @given(st.data())

@@ -9,7 +9,7 @@ import fractions
 import math
 import re
 import warnings
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -20,6 +20,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import cases
 import model
 import piquant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 for thought in ("quantized tensor creation functions", "nested tensors", "Sparse CSR", "Sparse invariant"):
     warnings.filterwarnings("ignore", message=f".*{thought}.*")  # what torch thinks of its own
@@ -61,6 +64,35 @@ def params(draw: Any, real: str, target: str) -> Params:
     both = st.lists(st.integers(t.low, t.high), min_size=2, max_size=2, unique=True).map(sorted)
     low, high = draw(limits | both)
     return Params(scale, zero_point, low, high)
+
+
+# Sizes of a block along a dimension: any, and what is larger than the dimension.
+block_lengths = st.one_of(st.just(-1), st.integers(1, 9), st.sampled_from([1, 16, 32, 64, 300, 2**62]))
+
+
+@st.composite
+def block_sizes(draw: Any, shape: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
+    """A block size for arrays of this shape in one of its spellings, and its size along each dimension."""
+    given = draw(st.lists(block_lengths, min_size=0, max_size=len(shape)).map(tuple))
+    spellings: list[Any] = [given, list(given), tuple(map(np.int64, given))]
+    if len(given) == 1:
+        spellings += [given[0], given[0], np.uint64(given[0]) if given[0] > 0 else np.int8(-1), torch.tensor(given[0])]
+    return draw(st.sampled_from(spellings)), (*(1,) * (len(shape) - len(given)), *given)
+
+
+@st.composite
+def gaps(draw: Any, values: np.ndarray, *, backwards: bool) -> np.ndarray:
+    """The same values in an array of the same shape and any layout."""
+    how = draw(st.sampled_from(["dense", "dense", "column-major", "apart", "reversed", "somewhere"]))
+    if values.ndim == 0:
+        return values
+    if how == "column-major":
+        return np.asfortranarray(values)
+    if how == "apart":
+        return np.repeat(values, 2, axis=-1)[..., ::2]
+    if how == "reversed" and backwards:
+        return np.flip(np.ascontiguousarray(np.flip(values, 0)), 0)
+    return draw(placed(values.flatten(), values.shape)) if how == "somewhere" else values
 
 
 @st.composite
@@ -156,9 +188,10 @@ def as_numpy(x: torch.Tensor) -> np.ndarray:
 
 
 @st.composite
-def strange_tensors(draw: Any, x: torch.Tensor) -> torch.Tensor:
+def strange_tensors(draw: Any, x: torch.Tensor, *, same_shape: bool = False) -> torch.Tensor:
     """The same values in a tensor of another kind."""
-    kind = draw(st.sampled_from(["plain", "plain", "parameter", "negated", "imaginary", "expanded", "channels last"]))
+    kinds = ["plain", "plain", "parameter", "negated", "imaginary", "channels last", *["expanded"] * (not same_shape)]
+    kind = draw(st.sampled_from(kinds))
     if kind == "parameter":
         return torch.nn.Parameter(x)
     if kind == "negated":
@@ -219,9 +252,9 @@ def _carrying(draw: Any, x: torch.Tensor) -> torch.Tensor:
     return piquant.torch.quantize(x.float(), scale=draw(st.sampled_from([0.1, 0.7])), zero_point=1, dtype=dtype)
 
 
-# What memory and shape of a tensor do not tell the numbers of.
-_UNREADABLE: dict[str, Any] = {
-    "meta": lambda _, t: t.to("meta"),
+# Makes tensors that look like a given one and must be refused, as an input and as ``out``: their memory and shape do
+# not tell their numbers.
+UNREADABLE: dict[str, Any] = {
     "sparse": lambda _, t: t.to_sparse(),
     "csr": lambda _, t: t.reshape(1, -1).to_sparse_csr(),
     "nested": lambda _, t: torch.nested.nested_tensor([t.reshape(-1), t.reshape(-1)[:3]]),
@@ -231,8 +264,8 @@ _UNREADABLE: dict[str, Any] = {
     "bool": lambda _, t: t.to(torch.bool),
     "float8": lambda _, t: t.to(torch.float8_e4m3fn),
     "shell": lambda draw, t: t.to(torch.uint8).view(draw(st.sampled_from(SHELLS))),
+    "shell of packed codes": lambda draw, t: t.to(torch.uint8).view(getattr(torch, draw(st.sampled_from(NARROW)))),
     "mkldnn": lambda _, t: torch.zeros(2, 4, dtype=t.dtype).float().to_mkldnn(),
-    "fake": lambda _, t: FakeTensorMode().from_tensor(t),
     "uninitialized": lambda _, t: torch.nn.UninitializedBuffer(dtype=t.dtype),
     "uninitialized parameter": lambda _, t: torch.nn.UninitializedParameter(requires_grad=False, dtype=t.dtype),
     "resized": _resized,
@@ -240,13 +273,6 @@ _UNREADABLE: dict[str, Any] = {
     "no tensor": lambda _, t: t.tolist(),
     "numpy": lambda _, t: t.numpy(),
 }
-
-
-@st.composite
-def unreadable_tensors(draw: Any, x: torch.Tensor) -> tuple[str, Any]:
-    """A tensor that looks like this one and must be refused, as an input and as ``out``, and what it is."""
-    how = draw(st.sampled_from(tuple(_UNREADABLE)))
-    return how, _UNREADABLE[how](draw, x)
 
 
 # Some end the process within numpy's own parser, some are names of what is no number.
@@ -266,6 +292,12 @@ names_of_dtypes = st.one_of(
     st.text("0123456789TZfiuVOMUSbhlq<>=|,.()[]", max_size=6),
     st.text(max_size=6),
 )
+
+
+MODES: dict[str, Callable[[], Any]] = {
+    "FakeTensorMode": FakeTensorMode, "meta by default": lambda: torch.device("meta"), "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+}  # fmt: skip
 
 
 def named_by_torch(name: str) -> Any:

@@ -54,7 +54,7 @@ OTHERS = {
     "masked": lambda: np.ma.zeros(60),
     "float8": lambda: np.zeros(60, ml_dtypes.float8_e4m3fn),
     "complex": lambda: np.zeros(60, np.complex64),
-    "longdouble": lambda: np.zeros(60, np.longdouble),
+    **({} if np.longdouble(0).itemsize == 8 else {"longdouble": lambda: np.zeros(60, np.longdouble)}),  # else float64
     "bool": lambda: np.zeros(60, bool),
     "object": lambda: np.zeros(60, object),
     "dates": lambda: np.zeros(60, "M8[s]"),
@@ -220,7 +220,8 @@ SPELLINGS = {
     "float64": ["float64", float, "float", "double", "d", np.float64],
     "int8": ["int8", "i1", "|i1", "b", "byte", np.int8],
     "uint16": ["uint16", "u2", "H", "ushort", np.dtype("<u2")],
-    "int64": ["int64", "i8", "q", "longlong", np.longlong, int],
+    "int64": ["int64", "i8", "q", "longlong", np.longlong],
+    np.dtype(int).name: [int],  # on Windows 32 bits before numpy 2
 }
 
 

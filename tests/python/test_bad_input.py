@@ -194,16 +194,15 @@ def test_outputs_torch():
         (
             torch.zeros(4, 6, dtype=torch.uint8, device="meta"),
             TypeError,
-            "out must be strided and on the CPU, got device meta",
+            "out must be on device cpu, as the data is, got device meta",
         ),
         (x.view(torch.uint8).flatten()[:24].view(4, 6), ValueError, "out must not overlap"),
     ]:
         with pytest.raises(exception, match=words):
             piquant.torch.quantize(x, out=out, **right)
     assert x.eq(1).all()
-    for bad, words in [(x.to("meta"), "on the CPU, got device meta"), (x.to_sparse(), "layout torch.sparse_coo")]:
-        with pytest.raises(TypeError, match=words):
-            piquant.torch.quantize(bad, **right)
+    with pytest.raises(TypeError, match=r"layout torch.sparse_coo"):
+        piquant.torch.quantize(x.to_sparse(), **right)
     with pytest.raises(ValueError, match="out must not require a gradient"):
         piquant.torch.quantize_dequantize(x, out=torch.zeros(4, 6, requires_grad=True), **right)
 

@@ -3,6 +3,7 @@
 import copy
 import io
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 import piquant
 import piquant.numpy
 import piquant.torch
+from confined import ALLOCATOR
 from piquant import _native
 
 X = np.linspace(-1, 1, 9, dtype=np.float32)
@@ -273,3 +275,46 @@ def test_no_memory_left():
         timeout=300,
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_working_memory_before_what_is_kept():
+    """Nor do the copies and the working memory of a call want for what is kept."""
+    program = """
+        import resource
+        import numpy as np, piquant, piquant.numpy
+
+        right = dict(scale=1.0, zero_point=0)
+        context = piquant.Context(64)  # each thread has working memory
+        context.serial_cutoff = 0
+        x, codes = np.zeros((512, 2048))[:, ::2], np.zeros((512, 1024), np.uint8)
+        packed, floats = np.zeros((4096, 1024), np.uint8)[:, ::2], np.zeros((4096, 1024), np.float32)
+        calls = [
+            lambda: piquant.numpy.quantize(x, **right, dtype=np.uint8, out=codes, ctx=context),
+            lambda: piquant.numpy.compute_quant_params(x, dtype=np.uint8, ctx=context),
+            lambda: piquant.dequantize(packed, **right, dtype="float32", source_dtype="uint4", out=floats),
+        ]
+
+        def no_room():
+            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used, resource.RLIM_INFINITY))
+
+        for call in calls:
+            call()
+            del_me = piquant.numpy.quantize_dequantize(np.zeros(12 << 20, np.float32), **right, dtype=np.uint8)
+            del del_me
+            no_room()
+            call()
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            piquant.release_memory()
+            no_room()
+            try:
+                call()
+            except MemoryError:
+                resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+                print("refused")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True, text=True, check=False, timeout=300, env=os.environ | ALLOCATOR,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "refused\n" * 3), done.stderr

@@ -106,6 +106,46 @@ def test_dequantize(name):
         assert np.array_equal(got, wanted[mask])
 
 
+def as_blocks(case, x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> dict:
+    """A case's parameters as those of blocks: one along the axis and the whole of others, or block_size along it."""
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in case.model.graph.node[0].attribute}
+    axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
+    if block:
+        return {
+            "block_size": tuple(block if d == axis else 1 for d in range(x.ndim)),
+            "scale": scale,
+            "zero_point": zero_point,
+        }
+    grid = [-1 if d == axis and scale.ndim else 1 for d in range(x.ndim)]
+    size = tuple(1 if n == -1 else -1 for n in grid)
+    return {"block_size": size, "scale": scale.reshape(grid), "zero_point": zero_point.reshape(grid)}
+
+
+@pytest.mark.parametrize("name", [*QUANTIZE, *DEQUANTIZE])
+def test_in_one_call(name):
+    """axis and block_size of ONNX are block sizes here, and the shape of blocked scales is the same."""
+    case = CASES[name]
+    (x, scale, *zero_points), (wanted,) = case.data_sets[0]
+    x, wanted = array(x), array(wanted)
+    dtype = (wanted if name in QUANTIZE else x).dtype.name
+    storage = model.QUANTIZED[dtype].storage
+    zero_point = array(zero_points[0]).astype(storage) if zero_points else np.zeros(scale.shape, storage)
+    right = as_blocks(case, x, scale, zero_point)
+    if name in QUANTIZE:
+        q = piquant.numpy.quantize(x, **right, dtype=dtype)
+        x = wanted
+    if dtype in NARROW:
+        rows = x.astype(storage).reshape(-1, x.shape[-1])
+        packed = np.stack([model.pack(row, dtype) for row in rows]).reshape(*x.shape[:-1], -1)
+    else:
+        packed = x
+    if name in QUANTIZE:
+        assert np.array_equal(q, packed)
+    else:
+        told = {"source_dtype": dtype, "shape": x.shape} if dtype in NARROW else {}
+        assert np.array_equal(piquant.numpy.dequantize(packed, **right, dtype="float32", **told), wanted)
+
+
 @pytest.mark.parametrize("name", DYNAMIC)
 def test_parameters(name):
     """DynamicQuantizeLinear computes its parameters as compute_quant_params does."""

@@ -10,7 +10,6 @@ import weakref
 
 import numpy as np
 import pytest
-import torch
 
 import piquant
 from workers import RIGHT, SOAK, X, default_context_is_right, in_child, is_right
@@ -105,22 +104,6 @@ def test_multiprocessing(method):
     """200 tasks; each in a process of its own when there is time."""
     with multiprocessing.get_context(method).Pool(2, maxtasksperchild=1 if SOAK else None) as pool:
         assert pool.map_async(default_context_is_right, range(200), chunksize=1).get(timeout=3600) == [True] * 200
-
-
-class Codes(torch.utils.data.Dataset):
-    def __len__(self):
-        return 200
-
-    def __getitem__(self, i):
-        return piquant.torch.quantize(torch.full((100_000,), float(i)), scale=1.0, zero_point=0, dtype=torch.uint8)
-
-
-def test_torch_data_loader(default_context):
-    """200 arrays from two workers, or from 200 of them when there is time."""
-    for _ in range(100 if SOAK else 1):
-        loader = torch.utils.data.DataLoader(Codes(), batch_size=4, num_workers=2, timeout=600)
-        assert [batch[:, -1].tolist() for batch in loader] == [list(range(i, i + 4)) for i in range(0, 200, 4)]
-    assert is_right(default_context)
 
 
 def test_one_context_in_many_threads(context):
@@ -338,7 +321,9 @@ print(piquant.Context(2).num_threads)
 """
     status, printed, errors = run(code)
     assert status == 0, errors
-    assert printed == "piquant runs in the main interpreter of a process only, not in subinterpreters\n2\n"
+    refused, threads = printed.splitlines()
+    assert "main interpreter" in refused
+    assert threads == "2"
 
 
 SUBINTERPRETER = f"""

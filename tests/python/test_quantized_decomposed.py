@@ -107,3 +107,41 @@ def test_dequantize(dtype, out):
             assert torch.equal(got.view(pattern), wanted.view(pattern)), (
                 f"{describe(ctx)}: scale={scale}, zero_point={zero_point}"
             )
+
+
+def channels(low: int, high: int, axis: int, shape: tuple[int, ...], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scales and zero points of an axis, by torch's rule in one dimension."""
+    generator = torch.Generator().manual_seed(seed)
+    scales = 10 ** (torch.rand(shape[axis], generator=generator) * 4 - 3)
+    zero_points = torch.randint(max(low, -EXACT), min(high, EXACT) + 1, (shape[axis],), generator=generator)
+    return scales, zero_points
+
+
+@pytest.mark.parametrize("dtype", [t for t in TYPES if t is not torch.int32], ids=str)
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_per_channel(dtype, axis):
+    """Channels along an axis are blocks of one along it, and the whole of all others; ties are a third of the data."""
+    low, high = TYPES[dtype]
+    shape = (5, 12, 75)
+    x = data(1.0, low, high, None, 3)[: 5 * 12 * 75].reshape(shape)
+    scales, zero_points = channels(low, high, axis, shape, 4)
+    block_size = [-1, -1, -1]
+    block_size[axis] = 1
+    grid = [1, 1, 1]
+    grid[axis] = -1
+    x = x * scales.reshape(grid)
+    wanted = torch.ops.quantized_decomposed.quantize_per_channel(x, scales, zero_points, axis, low, high, dtype)
+    right = {"scale": scales.reshape(grid), "zero_point": zero_points.reshape(grid), "block_size": tuple(block_size)}
+    y = x * (1.0 / scales.reshape(grid).double()).float()
+    assert int(((y - y.floor()) == 0.5).sum()) > 500
+    for ctx in contexts():
+        got = piquant.torch.quantize(x, **right, dtype=dtype, ctx=ctx)
+        assert torch.equal(got, wanted), describe(ctx)
+    if dtype is torch.uint16:  # which torch's dequantization does not promote
+        return
+    values = torch.ops.quantized_decomposed.dequantize_per_channel(
+        wanted, scales, zero_points, axis, low, high, dtype, out_dtype=torch.float32
+    )
+    for ctx in contexts():
+        back = piquant.torch.dequantize(wanted, **right, dtype=torch.float32, ctx=ctx)
+        assert torch.equal(back.view(torch.int32), values.view(torch.int32)), describe(ctx)

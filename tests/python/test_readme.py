@@ -27,7 +27,8 @@ class Block(NamedTuple):
 
 def blocks(language: str) -> list[Block]:
     found = []
-    for document in ("README.md", "docs/guide.md", "docs/numerics.md"):
+    pages = ("guide", "numerics", "blocks", "torch", "modules", "distributed")
+    for document in ("README.md", *(f"docs/{name}.md" for name in pages)):
         text = (ROOT / document).read_text()
         for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
             found.append(Block(document, text.count("\n", 0, match.start()) + 2, match[1]))
@@ -70,8 +71,9 @@ def test_python_blocks_have_types(tmp_path: Path) -> None:
     )
     # torch has these dtypes and classes, its stubs do not.
     unknown_to_torch = re.compile(
-        r'.*Module has no attribute "u?int[24]"  \[attr-defined\]|.*Name "dist.GradBucket" is not defined .*'
+        r'.*Module has no attribute "u?int[24]"  \[attr-defined\]'
         r'|.*"torch.distributed" does not explicitly export attribute "HashStore" .*'
+        r'|.*Call to untyped function "backward" in typed context .*'
     )
     errors = [line for line in done.stdout.splitlines() if not unknown_to_torch.fullmatch(line)]
     assert not errors, "\n".join(errors)

@@ -1,12 +1,15 @@
 """Tensors that are seen without Python: which ones, and that all others lead to the same results."""
 
+import math
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import piquant.torch
-from piquant import _native, _tensors
+from piquant import _native
 from piquant._dtypes import DTYPE_ID
+from piquant.torch import _tensors
 
 X = torch.linspace(-1, 1, 60)
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -31,6 +34,23 @@ def test_any_layout_is_seen():
         assert see(view) == described(view, "float32")
 
 
+def quantized(shape, dtype):
+    return torch._empty_affine_quantized(shape, scale=0.25, zero_point=1, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", _tensors._QUANTIZED)
+@pytest.mark.parametrize("shape", [(), (0,), (7,), (3, 0, 2), (2, 3, 5), (1, 4, 1)])
+def test_whole_quantized_tensors_are_seen(name, shape):
+    a = quantized(shape, getattr(torch, name))
+    address, dtype, sizes, strides = described(a, _tensors._QUANTIZED[name])
+    assert see(a) == see(a, True) == (address, dtype, sizes, row_major(sizes, a.element_size()))
+    assert a.numel() == 0 or strides == row_major(sizes, a.element_size())
+
+
+def row_major(shape, item):
+    return tuple(item * math.prod(shape[d + 1 :]) for d in range(len(shape)))
+
+
 class Subclass(torch.Tensor):
     pass
 
@@ -51,7 +71,8 @@ OTHERS = {
     "complex": lambda: torch.zeros(60, dtype=torch.complex64),
     "bool": lambda: torch.zeros(60, dtype=torch.bool),
     "float8": lambda: torch.zeros(60, dtype=torch.float8_e4m3fn),
-    "quantized": lambda: torch._empty_affine_quantized((60,), scale=1.0, zero_point=0, dtype=torch.quint8),
+    "part of a quantized": lambda: quantized((60,), torch.quint8)[1:],
+    "transposed quantized": lambda: quantized((6, 10), torch.qint8).t(),
     "fake": lambda: FakeTensorMode().from_tensor(torch.zeros(60)),
     "a list": lambda: [0.0] * 60,
     "numpy": lambda: torch.zeros(60).numpy(),
@@ -91,11 +112,12 @@ def both_ways(call):
     """What a call gives for tensors that are seen, and for the same ones described by Python."""
     seen = call()
     try:
-        _native.use_tensors(object, torch.is_grad_enabled)  # as of a torch without the exchange interface
+        # As of a torch without the exchange interface.
+        _native.use_tensors(object, torch.UntypedStorage, torch.is_grad_enabled)
         assert see(X) is None
         return seen, call()
     finally:
-        _native.use_tensors(torch.Tensor, torch.is_grad_enabled)
+        _native.use_tensors(torch.Tensor, torch.UntypedStorage, torch.is_grad_enabled)
         assert see(X) is not None
 
 
@@ -129,13 +151,20 @@ def test_both_ways_give_the_same_packed(code, n):
 def test_results_are_the_same_on_both_ways():
     params = {"scale": 0.25, "zero_point": 1}
     wide = X.reshape(3, 20)
+    images = X.reshape(1, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    whole = torch.quantize_per_tensor(wide, 0.25, 1, torch.qint8)
     for act in (
         lambda: piquant.torch.quantize(wide, dtype=torch.int16, **params),
         lambda: piquant.torch.quantize(wide.t(), dtype=torch.int8, **params),
         lambda: piquant.torch.quantize(torch.nn.Parameter(wide), dtype="int32", **params),
         lambda: piquant.torch.quantize(wide, dtype=torch.quint8, **params),
+        lambda: piquant.torch.quantize(wide.t(), dtype=torch.qint32, **params),
+        lambda: piquant.torch.quantize(images, dtype=torch.qint8, **params),
+        lambda: piquant.torch.dequantize(whole, dtype=torch.float32, **params),
+        lambda: piquant.torch.dequantize(whole[1:], dtype=torch.float16, **params),
+        lambda: piquant.torch.dequantize(whole.t(), dtype=torch.float64, **params),
         lambda: piquant.torch.dequantize(torch.arange(60, dtype=torch.int8), dtype=torch.float16, **params),
-        lambda: piquant.torch.quantize_dequantize(torch.nn.Parameter(wide), dtype="uint4", **params),
+        lambda: piquant.torch.quantize_dequantize(torch.nn.Parameter(wide).detach(), dtype="uint4", **params),
     ):
         seen, long = both_ways(act)
         assert type(seen) is type(long) is torch.Tensor
@@ -143,6 +172,7 @@ def test_results_are_the_same_on_both_ways():
         assert not seen.requires_grad
         assert seen.stride() == long.stride()
         assert torch.equal(seen, long)
+        assert not seen.is_quantized or (seen.q_scale(), seen.q_zero_point()) == (0.25, 1)
 
 
 def test_results_are_on_the_cpu_whatever_the_default_device():

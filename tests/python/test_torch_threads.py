@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import piquant
-import piquant._tensors
 import piquant.torch
-from workers import in_child
+import piquant.torch._tensors
+from workers import SOAK, in_child, is_right
 
 N = 3_000_017
 SETTINGS = {"scale": 0.01, "zero_point": 3}
@@ -146,7 +146,7 @@ def test_one_thread_of_openmp():
 def test_a_wrong_environment_is_named(monkeypatch):
     monkeypatch.setenv("PIQUANT_TORCH_THREADS", "maybe")
     with pytest.raises(ValueError, match="PIQUANT_TORCH_THREADS must be 0 or 1, got maybe"):
-        piquant._tensors._uses_torch_threads()
+        piquant.torch._tensors._uses_torch_threads()
 
 
 # Children of fork() have none of torch's threads, and torch waits for them for ever.
@@ -200,6 +200,48 @@ def test_children_of_multiprocessing_that_import_it_first():
     assert run(code) == "2"
 
 
+FORKED = """
+    import os
+    import signal
+    import torch
+
+    {before}
+    for setting in {settings}:
+        child = os.fork()
+        if child == 0:
+            os.environ |= setting
+            break
+        if os.waitpid(child, 0)[1] != 0:
+            raise SystemExit(1)
+    else:
+        raise SystemExit(0)
+    signal.alarm(100)
+    {within}
+    os._exit(0)
+"""
+
+
+def forked(before: str, within: str, *settings: dict[str, str]) -> str:
+    """A program that runs something in a forked child; or in several, one after the other, with these environments."""
+    within = textwrap.indent(textwrap.dedent(within), " " * 4).strip()
+    return FORKED.format(before=before, within=within, settings=settings or ({},))
+
+
+def test_forked_children_that_import_it_first():
+    quantize = """
+        import piquant.torch
+        codes = piquant.torch.quantize(x, scale=1.0, zero_point=0, dtype=torch.uint8)
+        print(int(codes[-1]), flush=True)
+    """
+    assert run(forked("x = torch.ones(4_000_000)", quantize)) == "1"
+
+
+def test_the_environment_knows_forked_children_that_have_torch_threads():
+    settings = [{"PIQUANT_TORCH_THREADS": given} for given in ("", "0", "1")]
+    count = forked("pass", COUNT + "    import sys\n    sys.stdout.flush()\n", *settings)
+    assert run(count).split() == ["3", "3", "3", "3", "0", "3"]
+
+
 def test_calls_while_the_interpreter_exits():
     """From the main thread: torch's own functions, with which tensors are looked at, end a daemon thread's process."""
     code = """
@@ -226,3 +268,25 @@ def test_calls_while_the_interpreter_exits():
 
 def test_a_torch_without_the_functions():
     assert piquant._native.find_torch_threads("/nowhere/libtorch_cpu.so") is False
+
+
+class ManyCodes(torch.utils.data.Dataset):
+    def __len__(self):
+        return 200
+
+    def __getitem__(self, i):
+        return piquant.torch.quantize(torch.full((100_000,), float(i)), scale=1.0, zero_point=0, dtype=torch.uint8)
+
+
+def test_data_loader_of_many_arrays():
+    """200 arrays from two workers, or from 200 of them when there is time; by several threads in every call."""
+    default = piquant.Context.get()
+    before = default.num_threads, default.serial_cutoff
+    default.num_threads, default.serial_cutoff = 3, 0
+    try:
+        for _ in range(100 if SOAK else 1):
+            loader = torch.utils.data.DataLoader(ManyCodes(), batch_size=4, num_workers=2, timeout=600)
+            assert [batch[:, -1].tolist() for batch in loader] == [list(range(i, i + 4)) for i in range(0, 200, 4)]
+        assert is_right(default)
+    finally:
+        default.num_threads, default.serial_cutoff = before

@@ -117,23 +117,58 @@ def any_output_is_right_or_refused(data: st.DataObject) -> None:
 @given(st.data())
 def tensors_without_plain_elements_are_refused(data: st.DataObject) -> None:
     """Tensors whose memory holds other numbers than they stand for, or none, in the layouts that they can have."""
-    name = data.draw(st.sampled_from(FUNCTIONS))
-    function, _, named = right_call("torch", name)
-    array = data.draw(own.codes("uint8") if name == "dequantize" else own.floats("float32", 0.1, "uint8"))
-    right = own.as_torch(np.where(np.isfinite(array), array, 0).astype(array.dtype))
-    memory = []
-    if "out" in named:
-        named["out"] = torch.full(right.shape, 77, dtype=named["out"].dtype)
-        memory = [named["out"].reshape(-1).numpy().view(np.uint8)]
-    as_out = "out" in named and data.draw(st.booleans())
-    how, strange = data.draw(own.unreadable_tensors(named["out"] if as_out else right))
-    if as_out:
-        named["out"] = strange
-    if how == "resized":  # of another shape: no other fault of the call shall hide this one
-        right = torch.zeros(strange.shape, dtype=right.dtype)
-        named = named if as_out else {key: value for key, value in named.items() if key != "out"}
-    event(f"{name}: {how}{' as out' * as_out}")
-    assert not try_call(function, [right if as_out else strange], named, memory), f"{how} was taken"
+    array = data.draw(own.floats("float32", 0.1, "uint8"))
+    floats = own.as_torch(np.where(np.isfinite(array), array, 0).astype(array.dtype))
+    codes = own.as_torch(data.draw(own.codes("uint8")))
+    for kind in data.draw(st.lists(st.sampled_from(tuple(own.UNREADABLE)), min_size=6, max_size=6, unique=True)):
+        make = own.UNREADABLE[kind]
+        for name in FUNCTIONS:
+            function, _, named = right_call("torch", name)
+            right = codes if name == "dequantize" else floats
+            has_out = named.pop("out", None) is not None
+            strange = make(data.draw, right)
+            assert not try_call(function, [strange], named, []), f"{kind} was taken"
+            if not has_out:
+                continue
+            out = torch.full(right.shape, 77, dtype=torch.uint8 if name == "quantize" else torch.float32)
+            memory = [out.reshape(-1).numpy().view(np.uint8)]
+            assert not try_call(function, [strange], {**named, "out": out}, memory), f"{kind} was taken"
+            strange = make(data.draw, out)
+            # A resized one is of another shape, and no other fault of the call shall hide this one.
+            given = torch.zeros(strange.shape, dtype=right.dtype) if kind == "resized" else right
+            assert not try_call(function, [given], {**named, "out": strange}, memory), f"{kind} was taken as out"
+
+
+@given(st.data())
+def modes_of_torch_change_nothing_or_refuse(data: st.DataObject) -> None:
+    """Real tensors while torch makes others, or none that know of autograd."""
+    mode = data.draw(st.sampled_from(tuple(own.MODES)))
+    for name in FUNCTIONS:
+        function, positional, named = right_call("torch", name)
+        check_in_mode(data, mode, function, positional, named)
+
+
+def parts(result: Any) -> tuple[Any, ...]:
+    """The tensors or numbers of a result."""
+    if isinstance(result, piquant.torch.QuantizedTensor):
+        return result.data, result.scale, result.zero_point
+    return result if isinstance(result, tuple) else (result,)
+
+
+def check_in_mode(
+    data: st.DataObject, mode: str, function: Callable[..., Any], positional: list[Any], named: dict[str, Any]
+) -> None:
+    if data.draw(st.booleans()):
+        named.pop("out", None)
+    wanted = [p.clone() if isinstance(p, torch.Tensor) else p for p in parts(function(*positional, **named))]
+    try:
+        with own.MODES[mode]():
+            got = function(*positional, **named)
+    except DOCUMENTED as error:
+        event(f"{mode}: {type(error).__name__}")
+    else:
+        for a, b in zip(parts(got), wanted, strict=True):
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 @given(st.data())
@@ -194,15 +229,20 @@ def masked_arrays_are_refused(data: st.DataObject) -> None:
 @given(st.data())
 def names_of_dtypes_are_known_or_refused(data: st.DataObject) -> None:
     """Strings that numpy's own parser takes amiss, or torch's, are names like others: known, or a ``ValueError``."""
-    face, name = data.draw(st.tuples(st.sampled_from(own.FACES), st.sampled_from(FUNCTIONS)))
+    name = data.draw(st.sampled_from(FUNCTIONS))
+    for spelled in data.draw(st.lists(own.names_of_dtypes, min_size=8, max_size=8)):
+        for face in own.FACES:
+            check_name(face, name, spelled, data.draw(st.sampled_from(["dtype", "dtype", "source_dtype"])))
+
+
+def check_name(face: str, name: str, spelled: str, argument: str) -> None:
     function, positional, named = right_call(face, name)
     named.pop("out", None)
     if name != "compute_quant_params":
         named["zero_point"] = 1  # which all types have
-    argument = data.draw(st.sampled_from(["dtype", "dtype", "source_dtype"]))
     if argument not in inspect.signature(function).parameters:
         argument = "dtype"
-    named[argument] = spelled = data.draw(own.names_of_dtypes)
+    named[argument] = spelled
     known = {"torch": own.named_by_torch, "numpy": own.named_by_numpy, "buffers": own.named_by_us}[face](spelled)
     try:
         result = function(*positional, **named)
