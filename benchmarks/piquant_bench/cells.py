@@ -13,7 +13,7 @@ from piquant_bench._native import Call
 from piquant_bench.timing import is_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from piquant_bench._native import Session
 
@@ -149,13 +149,18 @@ def time_cells(session: Session, cells: tuple[Cell, ...], arena: Arena, rounds: 
         Call(cell.operation, arena.address(0), cell.source, into, cell.target, arena.n, 0.02, zero_point)
         for cell in cells
     ]
-    kernels: list[list[float]] = [[] for _ in cells]
+    return time_calls(session, calls, rounds, repeats)
+
+
+def time_calls(session: Session, calls: Sequence[Call], rounds: int, repeats: int, in_a_row: int = 1) -> list[Timing]:
+    """Alternates between the calls and the twin of the first, which must be that of all."""
+    kernels: list[list[float]] = [[] for _ in calls]
     twin: list[float] = []
     for r in range(rounds + 1):
-        of_cells = [statistics.median(session.measure(call, repeats)) for call in calls]
-        of_twin = statistics.median(session.measure_traffic(calls[0], repeats))
+        of_calls = [statistics.median(session.measure(call, repeats, in_a_row)) for call in calls]
+        of_twin = statistics.median(session.measure_traffic(calls[0], repeats, in_a_row))
         if r > 0:
-            for kernel, s in zip(kernels, of_cells, strict=True):
+            for kernel, s in zip(kernels, of_calls, strict=True):
                 kernel.append(s)
             twin.append(of_twin)
     return [Timing(tuple(kernel), tuple(twin)) for kernel in kernels]

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from piquant_bench._native import Session
+from piquant_bench.blocks import CHANNELS, GROUP, BlockCell, cells, over, time_blocks
 from piquant_bench.cells import Arena, Cell, time_cell, time_cells
 from piquant_bench.efficiency import repeats_for
 from piquant_bench.libraries import quiet_torch
@@ -43,6 +44,17 @@ _FLOORS: Final = {
 }
 _MOST_STOCHASTIC: Final = 6.0  # stochastic over nearest
 _MOST_TORCH: Final = 3.0  # ours over torch
+# Scales for blocks over one scale: about twice what AVX-512 has. Loops of scalars take 8 to 200 times as long.
+_MOST_BLOCKS: Final = {
+    "quantize": 4.0,
+    "dequantize": 4.0,
+    "symmetric": 6.0,
+    "asymmetric": 7.0,
+    "stochastic": 5.0,
+    "params": 6.0,
+}
+_MOST_CHANNELS: Final = 10.0
+_MOST_FOR_TABLE: Final = 14.0  # 16-bit floats from 4 bits: with one scale they come from a table
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,10 @@ class Verdict:
     values: tuple[float, ...]  # one per attempt
     passed: bool
 
+    def __str__(self) -> str:
+        values = ", ".join(f"{value:.2f}" for value in self.values)
+        return f"{'ok  ' if self.passed else 'FAIL'}  {self.name}: {values} ({self.limit})"
+
 
 def judge(checks: Iterable[Check]) -> Iterable[Verdict]:
     """Measures each check, and one that fails again: noise goes by, a slow kernel stays slow."""
@@ -84,7 +100,7 @@ def judge(checks: Iterable[Check]) -> Iterable[Verdict]:
 
 
 def checks() -> Iterable[Check]:
-    """Kernels against their twins, stochastic rounding against nearest, and torch if it is there."""
+    """Kernels against their twins, stochastic rounding and blocks against what is simpler, and torch if it is there."""
     for n in _SIZES:
         session = Session(1 if n == _SIZES[0] else 0)
         arena = Arena(n)
@@ -94,6 +110,8 @@ def checks() -> Iterable[Check]:
         for code in ("uint8", "uint4"):
             name = f"stochastic / nearest: float32 -> {code}, {place}"
             yield Check(name, _stochastic(session, code, arena), most=_MOST_STOCHASTIC)
+        if n == _SIZES[0]:
+            yield from _block_checks(session, arena, place)
     yield from _torch_checks()
 
 
@@ -107,6 +125,27 @@ def _stochastic(session: Session, code: str, arena: Arena) -> Callable[[], float
     def ratio() -> float:
         nearest, stochastic = time_cells(session, cells, arena, _ROUNDS, repeats_for(arena.n))
         return stochastic.kernel / nearest.kernel
+
+    return ratio
+
+
+def _block_checks(session: Session, arena: Arena, place: str) -> Iterable[Check]:
+    for cell in cells():
+        if cell.cut in (GROUP, CHANNELS):
+            name = f"blocks / one scale: {cell.title}, {cell.cut}, {place}"
+            yield Check(name, _blocks(session, cell, arena), most=_most(cell))
+
+
+def _most(cell: BlockCell) -> float:
+    if cell.operation == "dequantize" and cell.code == "uint4" and cell.real != "float32":
+        return _MOST_FOR_TABLE
+    return _MOST_CHANNELS if cell.cut == CHANNELS else _MOST_BLOCKS[cell.operation]
+
+
+def _blocks(session: Session, cell: BlockCell, arena: Arena) -> Callable[[], float]:
+    def ratio() -> float:
+        one, blocks = time_blocks(session, (cell,), arena, _ROUNDS)
+        return over(blocks, one)
 
     return ratio
 

@@ -28,19 +28,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller sizes: under a minute")
     parser.add_argument("--check", action="store_true", help="only check that no kernel is far too slow; for CI")
     parser.add_argument(
-        "--isa", action="append", metavar="NAME", help='instruction set of the efficiency matrix, or "all"; repeatable'
+        "--blocks", action="store_true",
+        help="instead of all else, the speed of scales for each block, beside the bars that are set for it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cuda", action="store_true", help="instead of all else, the speed on a CUDA device, if there is one"
+    )
+    parser.add_argument(
+        "--isa",
+        action="append",
+        metavar="NAME",
+        help='instruction set of what is compared with memory, or "all"; repeatable',
     )
     parser.add_argument(
         "--pypiquant", metavar="DIR", help='directory with an unpacked wheel of pypiquant 4.1.0, or "download"'
     )
     parser.add_argument(
         "--output", type=Path, default=Path("piquant-bench"), metavar="DIR",
-        help="where bench.json and the pictures go (default: %(default)s)",
+        help="where bench.json (or blocks.json) and the pictures go (default: %(default)s)",
     )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
+    if arguments.cuda:
+        return _measure_cuda()
     known = [isa for isa in piquant.available_isas() if isa != "scalar"]
     if piquant.isa() not in known:
         return _refuse(f"the instruction set {piquant.isa()} has no traffic twins to measure against")
@@ -58,11 +70,27 @@ def run(arguments: argparse.Namespace) -> int:
     from piquant_bench import pictures, report  # noqa: PLC0415
     from piquant_bench.timing import QUICK, Effort  # noqa: PLC0415
 
-    results = measure(QUICK if arguments.quick else Effort(), known if "all" in isas else isas, arguments.pypiquant)
-    print(report.text(results))
-    (arguments.output / "bench.json").write_text(json.dumps(results, indent=1) + "\n")
-    for path in ["bench.json", *pictures.draw(results, arguments.output)]:
+    effort = QUICK if arguments.quick else Effort()
+    isas = known if "all" in isas else isas
+    if arguments.blocks:
+        results = measure_blocks(effort, isas)
+        said, name, draw = report.blocks_text(results), "blocks.json", pictures.draw_blocks
+    else:
+        results = measure(effort, isas, arguments.pypiquant)
+        said, name, draw = report.text(results), "bench.json", pictures.draw
+    print(said)
+    (arguments.output / name).write_text(json.dumps(results, indent=1) + "\n")
+    for path in [name, *draw(results, arguments.output)]:
         print(f"wrote {arguments.output / path}")
+    return 0
+
+
+def _measure_cuda() -> int:
+    from piquant_bench import cuda  # noqa: PLC0415
+
+    if not cuda.is_there():
+        return _refuse("--cuda needs a CUDA device that torch sees, and there is none")
+    print(cuda.text(cuda.measure()))
     return 0
 
 
@@ -70,7 +98,7 @@ def _warn_of_load() -> None:
     from piquant_bench.machine import load_average  # noqa: PLC0415
 
     load, processors = load_average(), os.cpu_count() or 1
-    if load > processors:
+    if load is not None and load > processors:
         print(
             f"piquant bench: the load of the last minute, {load:.1f}, exceeds the {processors} processors: "
             "expect noise, and trust ratios more than times",
@@ -105,13 +133,23 @@ def measure(effort: Effort, isas: list[str], pypiquant: str | None) -> dict[str,
     return description | {"effort": asdict(effort), "absent_peers": absent, "costs": asdict(constants)} | rows
 
 
+def measure_blocks(effort: Effort, isas: list[str]) -> dict[str, Any]:
+    """The sections about scales for each block."""
+    from piquant_bench import block_peers, blocks, machine  # noqa: PLC0415
+
+    description = machine.describe()
+    cells = blocks.measure(effort, isas)
+    peers, absent = block_peers.measure(effort)
+    rows = {name: [asdict(row) for row in section] for name, section in (("blocks", cells), ("block_peers", peers))}
+    return description | {"effort": asdict(effort), "absent_peers": absent} | rows
+
+
 def _check() -> int:
     from piquant_bench.check import checks, judge  # noqa: PLC0415
 
     failed = 0
     for verdict in judge(checks()):
-        values = ", ".join(f"{value:.2f}" for value in verdict.values)
-        print(f"{'ok  ' if verdict.passed else 'FAIL'}  {verdict.name}: {values} ({verdict.limit})", flush=True)
+        print(verdict, flush=True)
         failed += not verdict.passed
     print(f"{failed} too slow" if failed else "all within their limits")
     return 1 if failed else 0

@@ -49,7 +49,8 @@ class Point:
 def measure(effort: Effort) -> list[Point]:
     """The curves of ``CELLS`` at powers of two, on one thread and on all."""
     top = effort.curve_top
-    while top > 0 and (_ARENA_BYTES << top) > available_memory() // 2:
+    available = available_memory()
+    while top > 0 and available is not None and (_ARENA_BYTES << top) > available // 2:
         top -= 1
     sessions = [Session(threads) for threads in sorted({1, piquant.get_num_threads()})]
     sizes = [1 << power for power in range(top + 1)]

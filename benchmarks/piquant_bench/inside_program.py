@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import piquant
 from piquant_bench.libraries import quiet_torch
+from piquant_bench.machine import usable_processors
 from piquant_bench.timing import is_noise, progress, seconds_of, wait_for_rest
 
 if TYPE_CHECKING:
@@ -144,9 +145,12 @@ def _samples(calls: Calls, state: str, effort: Effort, work: Callable[[], object
 
 
 def measure_busy(effort: Effort) -> list[BusyTime]:
-    """A large call on one thread and on all, own and torch's, beside torch's function; nothing on one processor."""
-    processors = sorted(os.sched_getaffinity(0))
-    if len(processors) < 2:
+    """A large call on one thread and on all, own and torch's, beside torch's function.
+
+    Nothing on one processor, or where none can be kept busy.
+    """
+    processors = usable_processors()
+    if len(processors) < 2 or not hasattr(os, "sched_setaffinity"):
         return []
     calls = _by_executor(effort.large)
     with subprocess.Popen(

@@ -17,7 +17,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,9 +27,11 @@ from piquant_bench._native import Call, Session
 from piquant_bench.cells import Cell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
+
+Opened = TypeVar("Opened")
 
 
 class Task(NamedTuple):
@@ -226,13 +228,18 @@ def _fx(setup: Setup) -> Prepare:
     return prepare
 
 
-def _compiled(setup: Setup) -> Prepare:
+def require_compiler(setup: Setup) -> None:
+    """Raises an exception that tells why torch.compile is left out."""
     if not setup.compilers:
         raise RuntimeError("left out by --quick")
-    import torch  # noqa: PLC0415
-
     if shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None:
         raise RuntimeError("no C++ compiler")
+
+
+def _compiled(setup: Setup) -> Prepare:
+    require_compiler(setup)
+    import torch  # noqa: PLC0415
+
     torch.set_num_threads(setup.threads)
     quantize, dequantize = (torch.compile(f, dynamic=False) for f in _decomposed())
     quantize(torch.zeros(64))  # a compiler that does not work makes this library absent, not the run fail
@@ -306,11 +313,13 @@ LIBRARIES: Final[dict[str, Callable[[Setup], Prepare]]] = {
 }
 
 
-def open_all(setup: Setup) -> tuple[dict[str, Prepare], dict[str, str]]:
+def open_all(
+    setup: Setup, libraries: Mapping[str, Callable[[Setup], Opened]]
+) -> tuple[dict[str, Opened], dict[str, str]]:
     """The libraries that are there, and for those that are not, why."""
     present, absent = {}, {}
     quiet_torch()
-    for name, library in LIBRARIES.items():
+    for name, library in libraries.items():
         try:
             present[name] = library(setup)
         except Exception as error:  # whatever a library does when it cannot work here

@@ -1,4 +1,7 @@
-"""What a measurement depends on: the machine, the commit and the versions."""
+"""What a measurement depends on: the machine, the commit and the versions.
+
+Systems other than Linux lack some of the functions that tell. What they do not tell is None.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from typing import Any, Final
 
 import piquant
 
-_PACKAGES: Final = ("numpy", "torch", "onnxruntime", "onnx", "ml_dtypes", "matplotlib")
+_PACKAGES: Final = (
+    "numpy", "torch", "onnxruntime", "onnx", "ml_dtypes", "matplotlib", "fbgemm-gpu-cpu", "torchao", "bitsandbytes",
+    "gguf",
+)  # fmt: skip
 
 
 def describe() -> dict[str, Any]:
@@ -25,20 +31,39 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)),
+        "usable_cores": len(usable_processors()),
         "threads": piquant.get_num_threads(),
         "caches": _caches(),
         "isa": piquant.isa(),
         "available_isas": piquant.available_isas(),
         "kernel": f"{platform.system()} {platform.release()}",
         "load_average": load_average(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": _pages("SC_PHYS_PAGES"),
     }
 
 
-def load_average() -> float:
+def load_average() -> float | None:
     """Of the last minute: what else was running."""
-    return os.getloadavg()[0]
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
+def usable_processors() -> list[int]:
+    """Numbers of those that this process may run on; all, where the system does not limit it."""
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except AttributeError:
+        return list(range(os.cpu_count() or 1))
+
+
+def _pages(name: str) -> int | None:
+    """Bytes of as many pages of memory as the system has of this name."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf(name)
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def _cpu_model() -> str:
@@ -91,14 +116,16 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def available_memory() -> int:
+def available_memory() -> int | None:
     """Bytes that can be had without swapping."""
+    available: int | None
     for line in _lines(Path("/proc/meminfo")):
         name, _, value = line.partition(":")
         if name == "MemAvailable":
             available = int(value.split()[0]) * 1024
             break
     else:
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+        available = _pages("SC_AVPHYS_PAGES")
     limit = "".join(_lines(Path("/sys/fs/cgroup/memory.max")))
-    return min(available, int(limit)) if limit.isdigit() else available
+    known = [available] if available is not None else []
+    return min([*known, int(limit)]) if limit.isdigit() else available

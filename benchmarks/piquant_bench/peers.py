@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import piquant
-from piquant_bench.libraries import OURS, TASKS, Data, Setup, open_all
+from piquant_bench.libraries import LIBRARIES, OURS, TASKS, Data, Setup, open_all
 from piquant_bench.timing import interleaved, is_noise, progress
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class PeerTime:
 def measure(effort: Effort, pypiquant: str | None) -> tuple[list[PeerTime], dict[str, str]]:
     """All tasks at all sizes; and the libraries that are absent, with the reason."""
     setup = Setup(piquant.get_num_threads(), pypiquant, effort.compilers)
-    present, absent = open_all(setup)
+    present, absent = open_all(setup, LIBRARIES)
     results = []
     sizes = (effort.large, effort.medium, effort.small)
     for n in progress(sizes, "peers"):

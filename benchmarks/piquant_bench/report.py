@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from piquant_bench.blocks import IN_MEMORY
 from piquant_bench.cells import FLOATS, TARGETS, Cell, geometric_mean
+from piquant_bench.network import rate_text
 
 Row: TypeAlias = dict[str, Any]
 
@@ -14,6 +16,16 @@ def text(results: dict[str, Any]) -> str:
     """All sections."""
     sections = (_machine, _efficiency, _stochastic, _peers, _small_calls, _inside_program, _beside_busy, _costs, _curve)
     return "\n\n".join(part for section in sections for part in section(results))
+
+
+def blocks_text(results: dict[str, Any]) -> str:
+    """The sections about scales for each block."""
+    return "\n\n".join(part for section in (_machine, _blocks, _block_peers) for part in section(results))
+
+
+def links_text(results: dict[str, Any]) -> str:
+    """All-reduces over links."""
+    return "\n\n".join([*_machine(results), *link_tables(results["links"])])
 
 
 def groups(rows: list[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
@@ -62,9 +74,11 @@ def _machine(results: dict[str, Any]) -> list[str]:
     m = results["machine"]
     caches = ", ".join(f"{name} {size}" for name, size in m["caches"].items())
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items() if version)
+    memory = "unknown" if m["memory_bytes"] is None else f"{m['memory_bytes'] / 2**30:.0f} GiB"
+    load = "unknown" if m["load_average"] is None else f"{m['load_average']:.2f}"
     return [
         f"{m['cpu']}, {m['usable_cores']} of {m['cores']} cores, {threads_of(m['threads'])}, {m['isa']}\n"
-        f"caches {caches}; memory {m['memory_bytes'] / 2**30:.0f} GiB; {m['kernel']}; load {m['load_average']:.2f}\n"
+        f"caches {caches}; memory {memory}; {m['kernel']}; load {load}\n"
         f"{versions}; commit {results['commit'] or 'unknown'}\n"
         "~ marks noise: ratios of which the first and the second half of the rounds differ by more than 1.15 times"
     ]
@@ -115,8 +129,57 @@ def _peers(results: dict[str, Any]) -> list[str]:
         )
         for (task, n), rows in groups(results["peers"], "task", "elements").items()
     ]
-    absent = [f"absent: {name}: {reason}" for name, reason in results["absent_peers"].items()]
-    return [*tables, "\n".join(absent)] if absent else tables
+    return [*tables, *_absent(results)]
+
+
+def _absent(results: dict[str, Any]) -> list[str]:
+    absent = results["absent_peers"].items()
+    return ["\n".join(f"absent: {name}: {reason}" for name, reason in absent)] if absent else []
+
+
+def _blocks(results: dict[str, Any]) -> list[str]:
+    tables = []
+    for (isa, place, n, threads), rows in groups(results["blocks"], "isa", "place", "elements", "threads").items():
+        from_memory = place == IN_MEMORY
+        key = "efficiency" if from_memory else "over_tensor"
+        what = "Efficiency (1 is the speed of memory)" if from_memory else "Time / time with one scale"
+        lines = [
+            [
+                f"{r['title']}, {r['blocks']}", ratio_of(r, key),
+                *([f"{r['tensor_efficiency']:.2f}", f"{r['efficiency'] / r['tensor_efficiency']:.2f}"] * from_memory),
+                *_bar(r, "least" if from_memory else "most"),
+            ]
+            for r in rows
+        ]  # fmt: skip
+        header = ["", "blocks", *(["one scale", "blocks / one scale"] * from_memory), "bar", ""]
+        title = f"{what}: scales for blocks, {place}, {isa}, {n:,} elements, {threads_of(threads)}"
+        tables.append(table(title, header, lines) + f"\n{_met(rows)}")
+    return tables
+
+
+def _block_peers(results: dict[str, Any]) -> list[str]:
+    tables = [
+        table(
+            f"{task}, {n:,} elements, {threads_of(results['machine']['threads'])}",
+            ["library", "time", "time / ours", "bar", ""],
+            [
+                [r["library"], duration(r["seconds"]), ratio_of(r), *_bar(r, "least")]
+                for r in sorted(rows, key=lambda r: float(r["seconds"]))
+            ],
+        )
+        for (task, n), rows in groups(results["block_peers"], "task", "elements").items()
+    ]
+    return [*tables, _met(results["block_peers"]), *_absent(results)]
+
+
+def _bar(row: Row, kind: str) -> list[str]:
+    """A bar, and whether it is met."""
+    return ["", ""] if row["bar"] is None else [f"{kind} {row['bar']:.2f}", "met" if row["met"] else "MISSED"]
+
+
+def _met(rows: Sequence[Row]) -> str:
+    judged = [r["met"] for r in rows if r["met"] is not None]
+    return f"{sum(judged)} of {len(judged)} bars met"
 
 
 def _small_calls(results: dict[str, Any]) -> list[str]:
@@ -196,3 +259,30 @@ def _curve(results: dict[str, Any]) -> list[str]:
 
 def _cost(row: Row) -> str:
     return f"{'! ' if row['cliff'] else ''}{row['ns_per_element']:.3g} ({ratio_of(row, 'efficiency')})"
+
+
+def link_of(row: Row) -> str:
+    """The link of a row, and its ranks, in words."""
+    delay = f", round trip {row['delay']:g} ms" if row["delay"] else ""
+    return f"{rate_text(row['rate'])}{delay}, {row['ranks']} ranks"
+
+
+def link_tables(rows: list[Row]) -> list[str]:
+    """A table for each link."""
+    header = ["", "seconds", "/ float32's", "wire alone", "share of it", "MB sent", "/ model", "error"]
+    return [
+        table(
+            f"{link_of(of_link[0])}, {of_link[0]['elements']:,} elements, median of {of_link[0]['repetitions']}"
+            + (f", delayed by {of_link[0]['delayed_by']}" if of_link[0]["delay"] else ""),
+            header,
+            [
+                [
+                    r["method"], duration(r["seconds"]), ratio_of(r), duration(r["ideal"]) if r["ideal"] else "",
+                    f"{r['share']:.2f}" if r["share"] else "", f"{r['sent'] / 1e6:.4g}",
+                    f"{r['sent'] / r['model']:.3f}", f"{r['error']:.1e}",
+                ]
+                for r in of_link
+            ],
+        )
+        for of_link in groups(rows, "ranks", "delay", "rate", "elements").values()
+    ]  # fmt: skip

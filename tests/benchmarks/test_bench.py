@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -30,11 +31,7 @@ from piquant_bench import (
 )
 from piquant_bench._native import Call, Session
 from piquant_bench.cells import FLOATS, TARGETS, Timing
-
-TINY = timing.Effort(
-    large=4096, medium=1024, small=64, rounds=1, idle_rounds=1, curve_top=4, curve_rounds=1, compilers=False, pause=0
-)
-VECTORS = [isa for isa in piquant.available_isas() if isa != "scalar"]
+from tiny import TINY, VECTORS
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +175,28 @@ def test_command_warns_of_load(busy: bool, monkeypatch: pytest.MonkeyPatch, caps
     assert ("exceeds the" in capsys.readouterr().err) == busy
 
 
+@pytest.mark.parametrize("missing", ["sched_getaffinity", "sched_setaffinity", "getloadavg", "sysconf"])
+def test_systems_that_lack_a_function(
+    missing: str, monkeypatch: pytest.MonkeyPatch, results: dict[str, Any], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(check, "checks", lambda: [fake([1.0], least=0.5)[0]])
+    monkeypatch.setattr(machine, "_lines", lambda _: [])  # nor is there /proc
+    monkeypatch.delattr(os, missing)
+    assert main(["bench", "--check"]) == 0
+    monkeypatch.setattr(command, "measure", lambda *_: results | machine.describe())
+    monkeypatch.setattr(pictures, "draw", lambda *_: [])
+    assert main(["bench", "--output", str(tmp_path)]) == 0
+    read = json.loads((tmp_path / "bench.json").read_text())["machine"]
+    assert 1 <= read["usable_cores"] <= read["cores"]
+    assert (read["load_average"] is None) == (missing == "getloadavg")
+    assert (read["memory_bytes"] is None) == (missing == "sysconf")
+    assert (machine.available_memory() is None) == (missing == "sysconf")
+    if missing == "sysconf":
+        assert curve.measure(dataclasses.replace(TINY, curve_top=0))
+    if missing == "sched_setaffinity":
+        assert inside_program.measure_busy(TINY) == []
+
+
 def test_module_is_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "piquant_bench", "--isa", "mmx"], capture_output=True, check=False, text=True, timeout=60
@@ -221,6 +240,8 @@ def test_session_measures_the_operation() -> None:
     session.measure(calls["add"], 1)  # which runs it once before the measurement
     y = piquant.numpy.dequantize(codes, scale=0.05, zero_point=128, dtype=np.float32)
     np.testing.assert_array_equal(out, 1 + y + y)
+    session.measure(calls["add"], 2, in_a_row=3)
+    np.testing.assert_allclose(out, 1 + 9 * y, rtol=1e-5)
     session.move_traffic(calls["quantize"])
     assert not np.array_equal(codes, expected)
 
@@ -253,7 +274,7 @@ def test_halves_that_differ_are_noise() -> None:
 @pytest.mark.parametrize("library", [name for name in libraries.LIBRARIES if name != libraries.MEMORY])
 def test_libraries_do_the_same_task(library: str) -> None:
     """Codes may differ by one: not all break ties alike. A library that is absent is said to be, and why."""
-    present, absent = libraries.open_all(libraries.Setup(threads=1, compilers=False))
+    present, absent = libraries.open_all(libraries.Setup(threads=1, compilers=False), libraries.LIBRARIES)
     if library in absent:
         assert library not in present
         assert absent[library] != ""
@@ -343,8 +364,9 @@ def test_check_fails_what_stays_slow(
     assert "FAIL  a kernel" in capsys.readouterr().out
 
 
-def test_check_covers_kernels_stochastic_rounding_and_torch() -> None:
+def test_check_covers_kernels_stochastic_rounding_torch_and_blocks() -> None:
     names = [one.name for one in check.checks()]
     assert len([name for name in names if name.startswith("efficiency: ")]) >= 24
     assert any(name.startswith("stochastic / nearest") for name in names)
     assert any(name.startswith("piquant / torch") for name in names)
+    assert len([name for name in names if name.startswith("blocks / one scale")]) >= 24
