@@ -12,7 +12,7 @@ sys.path += [str(TESTS / name) for name in ("cuda", "python", "distributed")]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--cases", type=int, default=20, help="cases of each of 12 processes")
+    parser.addoption("--cases", type=int, default=20, help="cases of a process for each processor")
     parser.addoption("--all-digests", action="store_true", help="not only those that CI has time for")
 
 

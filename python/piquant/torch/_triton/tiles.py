@@ -23,9 +23,12 @@ OUTER: Final = 3
 _FLOAT32, _FLOAT64 = DTYPE_ID["float32"], DTYPE_ID["float64"]
 _INT32, _INT64 = DTYPE_ID["int32"], DTYPE_ID["int64"]
 
-# Elements of a program; of a block that stays in registers; of one that a program may read twice, beyond which many
-# programs share it, as they do of fewer such blocks than keep a device busy.
+# Elements of a program; but of those that make floats of codes, bytes: so that a thread stores 16 twice, and memory, of which
+# such programs mostly write, is kept as busy as it can be.
 _TILE: Final = 4096
+_TO_FLOATS: Final = 4096
+# Elements of a block that stays in registers; of one that a program may read twice, beyond which many programs share it, as
+# they do of fewer such blocks than keep a device busy.
 _LONGEST: Final = 8192
 _FARTHEST: Final = 1 << 18
 _ENOUGH: Final = 64
@@ -92,6 +95,7 @@ class _Tiles(NamedTuple):
     length: int
     params: int
     per_entry: int
+    warps: int
 
 
 def _power_within(n: int) -> int:
@@ -130,6 +134,7 @@ def _elements(form: Form) -> list[Dimension]:
 def _tiles(form: Form, dims: list[Dimension]) -> _Tiles:
     """For elements whose parameters are known, or gathered."""
     line = dims[-1]
+    tile = _TO_FLOATS // form.out_bytes if form.operation == DEQUANTIZE else _TILE
     even = _power_within(line.size)
     cols = min(even, 1024) if even >= 128 else min(_power_above(line.size), 1024)
     params, per_entry = OF_SEGMENTS, _ONE_ENTRY
@@ -137,13 +142,13 @@ def _tiles(form: Form, dims: list[Dimension]) -> _Tiles:
         params = NUMBERS
     elif line.block < line.size:
         if line.block % 16 == 0:
-            cols = min(_power_within(line.block), _TILE)
+            cols = min(_power_within(line.block), tile)
             per_entry = line.block // cols
         else:
             params = OF_COLUMNS if line.block == 1 else OF_ELEMENTS
     if len(dims) == 1 and per_entry == _ONE_ENTRY:
-        cols = _TILE
-    return _Tiles(max(_TILE // cols, 1), cols, cols, params.value, per_entry)
+        cols = tile
+    return _Tiles(max(tile // cols, 1), cols, cols, params.value, per_entry, _WARPS * max(cols // tile, 1))
 
 
 def _launch(
@@ -151,7 +156,7 @@ def _launch(
 ) -> Launch:
     """``between`` are arguments after those of lines."""
     *outer, line = dims
-    rows, cols, length, _, _ = tiles
+    rows, cols, length, *_ = tiles
     per_line = -(-line.size // length)
     segments = per_line * math.prod(d.size for d in outer)
     whole = 0
@@ -169,7 +174,7 @@ def _launch(
     reversed_ = [*outer[::-1], *[Dimension(1, 0, 0, 1, 0)] * (OUTER - len(outer))]
     return Launch(
         -(-segments // rows),
-        _WARPS * max(rows * cols // _TILE, 1),
+        tiles.warps,
         (*arguments, *(number for d in reversed_ for number in d)),
         (
             *constants,
@@ -178,7 +183,7 @@ def _launch(
             aligned(form.in_beyond, 1, form.operation == DEQUANTIZE),
             aligned(form.out_beyond, 2, form.has_codes),
             line.size % 16 == 0 and length % 16 == 0,
-            16 // BYTES[form.real] * (_PACKED if per_byte > 1 else 1),
+            16 // BYTES[form.real] * (_PACKED if per_byte > 1 and form.operation != DEQUANTIZE else 1),
             rows,
             cols,
             _INT64 if has_wide_numbers else _INT32,
@@ -230,7 +235,10 @@ def finding_in_blocks(form: Form) -> Launch | None:
         return None
     is_long = line.block > _LONGEST
     cols = _TILE if is_long else _power_above(line.block)
-    tiles = _Tiles(max(_TILE // cols, 1), cols, line.block, OF_SEGMENTS.value, 1)
+    # Warps that share a block exchange what they find of it: fewer, with more elements each, wait less for each other.
+    warps = _WARPS // 2 if form.has_codes and (bits < 8 or line.block >= 128) else _WARPS
+    warps *= max(cols // _TILE, 1)
+    tiles = _Tiles(max(_TILE // cols, 1), cols, line.block, OF_SEGMENTS.value, 1, warps)
     lowest = lowest_code(form.code)
     constants = (
         form.real, compute_dtype(form.real), bits, (1 << 63) if lowest else 0, is_narrow(form.real, form.code),
