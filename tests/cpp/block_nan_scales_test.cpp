@@ -3,6 +3,7 @@
 // types, layouts and roundings.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "block_call.hpp"
+#include "sanitizers.hpp"
 #include "support.hpp"
 
 namespace piquant {
@@ -92,19 +94,23 @@ bool is_nan(const Bytes& array, DType type, size_t i) {
     return (pattern & ~(uint64_t{1} << (bits - 1))) > infinity;
 }
 
-// Code i of rows that begin with a byte each, as a field.
-uint64_t field_of(const Bytes& codes, DType type, const BlockGrid& g, size_t i) {
+// Puts 0 for code i of rows that begin with a byte each.
+void clear_code(Bytes& codes, DType type, const BlockGrid& g, size_t i) {
     const DTypeInfo& t = info(type);
-    const size_t row = bytes_for(g.shape[1], t.format);
+    const size_t row = i / g.shape[1] * bytes_for(g.shape[1], t.format);
     const size_t column = i % g.shape[1];
-    uint64_t word = 0;
-    const unsigned char* const at = &codes[i / g.shape[1] * row];
     if (t.format.elements == 1) {
-        std::memcpy(&word, at + column * t.format.bytes, t.format.bytes);
-        return word;
+        std::memset(&codes[row + column * t.format.bytes], 0, t.format.bytes);
+        return;
     }
     const auto bits = static_cast<size_t>(t.bits);
-    return at[column * bits / 8] >> column * bits % 8 & ((1u << bits) - 1);
+    const unsigned field = ((1u << bits) - 1) << column * bits % 8;
+    codes[row + column * bits / 8] &= static_cast<unsigned char>(~field);
+}
+
+// The first byte in which they differ, or their size.
+size_t first_difference(const Bytes& a, const Bytes& b) {
+    return a == b ? a.size() : static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin()).first - a.begin());
 }
 
 class NanScales : public testing::TestWithParam<Geometry> {
@@ -112,6 +118,15 @@ protected:
     const BlockGrid& g = GetParam().grid;
     const size_t n = g.elements();
     const size_t count = g.blocks();
+    std::vector<size_t> bad_elements;
+
+    NanScales() {
+        for (size_t i = 0; i < n; ++i) {
+            if (is_bad(block_of(g, i), count)) {
+                bad_elements.push_back(i);
+            }
+        }
+    }
 
     struct Kind {
         const char* isa;
@@ -147,17 +162,15 @@ protected:
         Bytes bad = good;
         std::vector<size_t> seen(count);
         const double specials[] = {NAN, INFINITY, -INFINITY};
-        for (size_t i = 0; i < n; ++i) {
+        for (const size_t i : bad_elements) {
             const size_t b = block_of(g, i);
-            if (is_bad(b, count)) {
-                put_number(good, k.real, place(i), 0);
-                // Not all of the block, and among others its first element; of some the last one alone.
-                const bool chosen = b % 2 == 0 ? seen[b] % 5 == 0 : i + 1 == n || block_of(g, i + 1) != b;
-                if (chosen) {
-                    put_number(bad, k.real, place(i), specials[(i + b) % 3]);
-                }
-                ++seen[b];
+            put_number(good, k.real, place(i), 0);
+            // Not all of the block, and among others its first element; of some the last one alone.
+            const bool chosen = b % 2 == 0 ? seen[b] % 5 == 0 : i + 1 == n || block_of(g, i + 1) != b;
+            if (chosen) {
+                put_number(bad, k.real, place(i), specials[(i + b) % 3]);
             }
+            ++seen[b];
         }
         const size_t scale_bytes = count * info(k.scale).format.bytes;
         const size_t zero_bytes = count * info(plain(k.code)).format.bytes;
@@ -198,14 +211,10 @@ protected:
             ASSERT_TRUE(r.zeros == expected.zeros);
         };
         expect_parameters(found);
-        const auto expect_codes = [&](const Bytes& codes) {
-            for (size_t i = 0; i < n; ++i) {
-                ASSERT_EQ(field_of(codes, k.code, g, i),
-                          is_bad(block_of(g, i), count) ? 0 : field_of(expected.codes, k.code, g, i))
-                    << "code of element " << i;
-            }
-        };
-        expect_codes(found.codes);
+        for (const size_t i : bad_elements) {
+            clear_code(expected.codes, k.code, g, i);
+        }
+        ASSERT_EQ(first_difference(found.codes, expected.codes), found.codes.size());
 
         // Parameters alone, then codes with them.
         Results apart{Bytes(g.bytes_of(k.code), 0x5a), Bytes(scale_bytes, 0x5a), Bytes(zero_bytes, 0x5a)};
@@ -225,7 +234,7 @@ protected:
         call.function = Call::quantize;
         call.out = apart.codes.data();
         ASSERT_EQ(call(), PIQUANT_OK);
-        expect_codes(apart.codes);
+        ASSERT_EQ(first_difference(apart.codes, expected.codes), apart.codes.size());
         o.nan_scales = 0;
         ASSERT_EQ(call(), PIQUANT_ERROR_SCALE);
 
@@ -276,24 +285,26 @@ protected:
             back.nan_scales = 1;
             ASSERT_EQ(call(), PIQUANT_OK);
             const uint64_t quiet = uint64_t{1} << (mantissa_bits_of(k.real) - 1);
-            for (size_t i = 0; i < n; ++i) {
-                ASSERT_EQ(pattern_of(out, k.real, i), !is_bad(block_of(g, i), count) ? pattern_of(wanted, k.real, i)
-                                                      : b.reduce == PIQUANT_SET      ? default_nan(k.real)
-                                                      : is_nan(before, k.real, i)
-                                                          ? pattern_of(before, k.real, i) | quiet
-                                                          : default_nan(k.real))
-                    << "element " << i;
+            for (const size_t i : bad_elements) {
+                const bool keeps = b.reduce == PIQUANT_ADD && is_nan(before, k.real, i);
+                const uint64_t made = keeps ? pattern_of(before, k.real, i) | quiet : default_nan(k.real);
+                std::memcpy(&wanted[i * info(k.real).format.bytes], &made, info(k.real).format.bytes);
             }
+            ASSERT_EQ(first_difference(out, wanted), out.size());
         }
     }
 };
 
-// All types on every instruction set, and modes in turn, others for each set and layout.
+// All types on every instruction set, and modes in turn, others for each set and layout. What is slow takes a part of them.
 TEST_P(NanScales, OnEveryIsa) {
+    const size_t step = address_sanitizer || emulated ? 7 : 1;
     for (size_t i = 0; const char* isa = piquant_available_isa(i); ++i) {
         size_t turn = 3 * i + count;
         for (int f = 0; f < float_count; ++f) {
             for (int q = float_count; q < dtype_count; ++q, ++turn) {
+                if (turn % step != 0) {
+                    continue;
+                }
                 const DType real = static_cast<DType>(f);
                 const DType code = static_cast<DType>(q);
                 const DType scale = turn % 3 == 0 ? DType::float64 : turn % 5 == 0 ? real : DType::float32;
