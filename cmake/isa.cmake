@@ -44,7 +44,7 @@ function(piquant_isa_units target isa)
   # machine without it.
   target_compile_options(${target} PRIVATE ${PIQUANT_FLAGS_${isa}} ${PIQUANT_MOVE_FLAGS} -fno-exceptions -fno-rtti -fno-lto)
   target_link_libraries(${target} PRIVATE piquant_flags)
-  set_target_properties(${target} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
+  set_target_properties(${target} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF UNITY_BUILD OFF)
   add_dependencies(piquant_isas ${target})
 endfunction()
 

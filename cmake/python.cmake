@@ -25,6 +25,8 @@ nanobind_add_module(_native NB_STATIC NOMINSIZE FREE_THREADED NB_SUPPRESS_WARNIN
   python/src/tensors.cpp
   python/src/threads.cpp)
 set_source_files_properties(python/src/import.cpp PROPERTIES COMPILE_OPTIONS "${PIQUANT_BASELINE_FLAGS}")
+# Its methods have names of functions that are elsewhere.
+set_source_files_properties(python/src/context.cpp PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 target_link_libraries(_native PRIVATE piquant piquant_warnings ${CMAKE_DL_LIBS})
 target_compile_options(_native PRIVATE ${PIQUANT_FLOAT_FLAGS})
 target_link_options(_native PRIVATE ${PIQUANT_FLOAT_LINK_FLAGS})

@@ -91,8 +91,8 @@ Tiles::Tiles(const Lines& lines, const RowKernels& row_kernels, DType in, DType 
                          out_dense && out_access_ == Access::elements ? 1 : element_bytes(out_access_, lines.out)));
         // Random words cost some time for each line of a tile, so that these are longer then.
         const size_t side = consecutive_words ? 4 * square : square;
-        const size_t most_columns = along_rows_ ? std::max(side, elements / rows_.size) : elements;
-        tile_columns_ = part_of(columns_.size, most_columns);
+        const size_t room = along_rows_ ? std::max(side, elements / rows_.size) : elements;
+        tile_columns_ = part_of(columns_.size, room);
         tile_rows_ = part_of(rows_.size, elements / tile_columns_);
         // Within a tile a side is one run if its columns are, and each row continues the one before.
         const bool whole_rows = tile_columns_ == columns_.size;
