@@ -89,7 +89,7 @@ python_needs() {
         coverage) echo build test coverage ;;
         test-sanitizers | fuzz | links) echo build test ;;
         check-platforms | test-musl) echo build platforms ;;
-        test-python-aarch64) echo build wheel ;;
+        test-python-aarch64 | test-pythons) echo build wheel ;;
         lint) echo lint ;;
         *) echo build ;;
     esac
