@@ -20,8 +20,9 @@ PyMODINIT_FUNC PyInit__native(void) {
         return nullptr;
     }
     // What the module knows of Python, its types and interned names, belongs to one interpreter. The main one is 0.
-    // From 3.13 on Python calls this in the main one, whichever imports.
-    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+    // From 3.13 on Python calls this in the main one, whichever imports: for others with a thread state that runs no
+    // Python code, while the code that imports runs in the main one's.
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0 || PyEval_GetFrame() == nullptr) {
         PyErr_SetString(PyExc_ImportError,
                         "piquant runs in the main interpreter of a process only, not in subinterpreters");
         return nullptr;
@@ -29,9 +30,8 @@ PyMODINIT_FUNC PyInit__native(void) {
     static std::atomic<bool> imported = false;
     if (imported.exchange(true)) {
         PyErr_SetString(PyExc_ImportError,
-                        "piquant._native was imported before and removed from sys.modules, or this is not the main "
-                        "interpreter; it can "
-                        "be loaded only once in a process: leave it there, or start another process");
+                        "piquant._native was imported before and removed from sys.modules; it can be loaded only once "
+                        "in a process: leave it there, or start another process");
         return nullptr;
     }
     return PyInit__native_unchecked();
