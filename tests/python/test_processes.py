@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import weakref
 
@@ -17,9 +18,10 @@ from workers import RIGHT, SOAK, X, default_context_is_right, in_child, is_right
 ROUNDS = 200 if SOAK else 25  # tests/cpp has 200 of each
 
 
-# For tests that fork while other threads run: where one of them holds the lock of coverage's tracer, a child would wait
-# for it for ever.
-forks_among_threads = pytest.mark.no_cover
+def forks_among_threads(test):
+    """Where another thread holds the lock of coverage's tracer, a child would wait for it for ever; or that of an object."""
+    free_threaded = sysconfig.get_config_var("Py_GIL_DISABLED") == 1
+    return pytest.mark.no_cover(pytest.mark.skipif(free_threaded, reason="each object has a lock of Python's")(test))
 
 
 @pytest.fixture
@@ -310,6 +312,7 @@ def test_names():
 def test_subinterpreters_are_refused_and_leave_the_main_one_alone(first):
     code = f"""
 import sys
+import sysconfig
 if {first == "main"}:
     import piquant
 try:
@@ -332,6 +335,7 @@ print(piquant.Context(2).num_threads)
 
 SUBINTERPRETER = f"""
 import sys
+import sysconfig
 sys.path = {sys.path!r}
 try:
     import piquant

@@ -23,12 +23,12 @@ OUTER: Final = 3
 _FLOAT32, _FLOAT64 = DTYPE_ID["float32"], DTYPE_ID["float64"]
 _INT32, _INT64 = DTYPE_ID["int32"], DTYPE_ID["int64"]
 
-# Elements of a program; but of those that make floats of codes, bytes: so that a thread stores 16 twice, and memory, of which
-# such programs mostly write, is kept as busy as it can be.
+# Elements of a program; but of those that make floats of codes, bytes: so that a thread stores 16 twice, and memory, of
+# which such programs mostly write, is kept as busy as it can be.
 _TILE: Final = 4096
 _TO_FLOATS: Final = 4096
-# Elements of a block that stays in registers; of one that a program may read twice, beyond which many programs share it, as
-# they do of fewer such blocks than keep a device busy.
+# Elements of a block that stays in registers; of one that a program may read twice, beyond which many programs share
+# it, as they do of fewer such blocks than keep a device busy.
 _LONGEST: Final = 8192
 _FARTHEST: Final = 1 << 18
 _ENOUGH: Final = 64
