@@ -19,7 +19,7 @@ ROUNDS = 200 if SOAK else 25  # tests/cpp has 200 of each
 
 
 def forks_among_threads(test):
-    """Where another thread holds the lock of coverage's tracer, a child would wait for it for ever; or that of an object."""
+    """Where another thread holds the lock of coverage's tracer, or of an object, a child would wait for it for ever."""
     free_threaded = sysconfig.get_config_var("Py_GIL_DISABLED") == 1
     return pytest.mark.no_cover(pytest.mark.skipif(free_threaded, reason="each object has a lock of Python's")(test))
 
