@@ -312,7 +312,6 @@ def test_names():
 def test_subinterpreters_are_refused_and_leave_the_main_one_alone(first):
     code = f"""
 import sys
-import sysconfig
 if {first == "main"}:
     import piquant
 try:
@@ -335,7 +334,6 @@ print(piquant.Context(2).num_threads)
 
 SUBINTERPRETER = f"""
 import sys
-import sysconfig
 sys.path = {sys.path!r}
 try:
     import piquant

@@ -23,10 +23,11 @@ OUTER: Final = 3
 _FLOAT32, _FLOAT64 = DTYPE_ID["float32"], DTYPE_ID["float64"]
 _INT32, _INT64 = DTYPE_ID["int32"], DTYPE_ID["int64"]
 
-# Elements of a program; but of those that make floats of codes, bytes: so that a thread stores 16 twice, and memory, of
-# which such programs mostly write, is kept as busy as it can be.
+# A program takes this many elements.
 _TILE: Final = 4096
-_TO_FLOATS: Final = 4096
+# One that makes floats of codes makes this many bytes of them, of which a thread stores 16 twice: such programs mostly
+# write, and small ones keep memory busier.
+_FLOAT_BYTES: Final = 4096
 # Elements of a block that stays in registers; of one that a program may read twice, beyond which many programs share
 # it, as they do of fewer such blocks than keep a device busy.
 _LONGEST: Final = 8192
@@ -134,7 +135,7 @@ def _elements(form: Form) -> list[Dimension]:
 def _tiles(form: Form, dims: list[Dimension]) -> _Tiles:
     """For elements whose parameters are known, or gathered."""
     line = dims[-1]
-    tile = _TO_FLOATS // form.out_bytes if form.operation == DEQUANTIZE else _TILE
+    tile = _FLOAT_BYTES // form.out_bytes if form.operation == DEQUANTIZE else _TILE
     even = _power_within(line.size)
     cols = min(even, 1024) if even >= 128 else min(_power_above(line.size), 1024)
     params, per_entry = OF_SEGMENTS, _ONE_ENTRY
@@ -235,7 +236,8 @@ def finding_in_blocks(form: Form) -> Launch | None:
         return None
     is_long = line.block > _LONGEST
     cols = _TILE if is_long else _power_above(line.block)
-    # Warps that share a block exchange what they find of it: fewer, with more elements each, wait less for each other.
+    # Warps that share a block wait for each other: fewer, with more elements each, wait less. With packed codes, too,
+    # two were measured to be quicker than four.
     warps = _WARPS // 2 if form.has_codes and (bits < 8 or line.block >= 128) else _WARPS
     warps *= max(cols // _TILE, 1)
     tiles = _Tiles(max(_TILE // cols, 1), cols, line.block, OF_SEGMENTS.value, 1, warps)
